@@ -1,0 +1,231 @@
+//! What people wrote, one object at a time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::condition::Condition;
+use crate::host::{HostName, HostPattern};
+use crate::id::{Kind, ObjectRef};
+use crate::inventory::{EndpointSlice, NodeSet};
+use crate::policy::TrafficPolicy;
+use crate::pool::UpstreamPool;
+use crate::proxy::Proxy;
+use crate::redacted::Redacted;
+use crate::route::Rule;
+
+/// One object: who it is, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Who it is.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// Who an object is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Meta {
+    /// Kind, namespace, name.
+    pub id: ObjectRef,
+    /// Seconds since 1970 at which it was created in the LB cluster; `None` in a folder.
+    pub created: Option<i64>,
+    /// `metadata.generation`; 0 in a folder.
+    pub generation: i64,
+    /// Where it was synced from.
+    pub origin: Option<Box<Origin>>,
+    /// Where it stands, in a folder.
+    pub place: Option<Place>,
+}
+
+/// The object of a member cluster that an object was synced from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// `Ingress`, say.
+    pub kind: Arc<str>,
+    /// Its namespace there.
+    pub namespace: Arc<str>,
+    /// Its name there.
+    pub name: Arc<str>,
+    /// Its uid there.
+    pub uid: Arc<str>,
+    /// Seconds since 1970 at which it was created there.
+    pub created: Option<i64>,
+}
+
+/// Where a manifest stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Place {
+    /// The file, relative to the folder.
+    pub file: Arc<str>,
+    /// The line its document starts on, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// What an object says, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Spec {
+    /// See [`Proxy`].
+    Proxy(Box<Proxy>),
+    /// See [`Cluster`].
+    Cluster(Box<Cluster>),
+    /// See [`HttpLoadBalancer`].
+    HttpLoadBalancer(HttpLoadBalancer),
+    /// See [`UpstreamPool`].
+    UpstreamPool(Box<UpstreamPool>),
+    /// See [`NodeSet`].
+    NodeSet(NodeSet),
+    /// See [`TrafficPolicy`].
+    TrafficPolicy(Box<TrafficPolicy>),
+    /// See [`EndpointSlice`].
+    EndpointSlice(EndpointSlice),
+    /// See [`TlsSecret`].
+    Secret(TlsSecret),
+    /// See [`CaBundle`].
+    ConfigMap(CaBundle),
+}
+
+impl Spec {
+    /// The kind that it belongs to.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Proxy(_) => Kind::Proxy,
+            Self::Cluster(_) => Kind::Cluster,
+            Self::HttpLoadBalancer(_) => Kind::HttpLoadBalancer,
+            Self::UpstreamPool(_) => Kind::UpstreamPool,
+            Self::NodeSet(_) => Kind::NodeSet,
+            Self::TrafficPolicy(_) => Kind::TrafficPolicy,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Secret(_) => Kind::Secret,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+        }
+    }
+}
+
+/// One thing that a source has seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delta {
+    /// The object is there, as said.
+    Apply(Arc<Object>),
+    /// The object is gone.
+    Delete(ObjectRef),
+    /// The object is there but cannot be read: its last good version stays in force.
+    Invalid(ObjectRef, Vec<Condition>),
+}
+
+/// A member cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// Where it is.
+    pub locality: Locality,
+    /// Its share of hosts that several clusters serve.
+    pub weight: u32,
+    /// Whether it gets nothing new of these.
+    pub drain: bool,
+    /// The customer hosts that it may claim.
+    pub allowed_domains: Vec<AllowedDomain>,
+    /// Where its endpoints may lie; anything but loopback, link-local and unspecified addresses without.
+    pub allowed_endpoints: Option<Vec<IpNet>>,
+    /// The `Secret` for `*.<cluster>.<lb domain>`.
+    pub certificate: Option<ObjectRef>,
+}
+
+/// Where a cluster or an endpoint is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Locality {
+    /// Such as `eu-west`.
+    pub region: Option<Arc<str>>,
+    /// Such as `eu-west-1`.
+    pub zone: Option<Arc<str>>,
+}
+
+/// A domain that a cluster may claim hosts under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AllowedDomain {
+    /// The suffix, itself included; `None` is every domain.
+    pub suffix: Option<HostName>,
+    /// What happens where other clusters claim the same host.
+    pub sharing: Sharing,
+}
+
+/// What happens where several clusters claim a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Sharing {
+    /// The first owns it.
+    #[default]
+    Exclusive,
+    /// All that share it serve it together.
+    Shared,
+}
+
+/// Hosts, rules and certificates of one application.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HttpLoadBalancer {
+    /// In the order written.
+    pub rules: Box<[Rule]>,
+    /// For its own hosts.
+    pub tls: Box<[TlsBinding]>,
+}
+
+/// A certificate for some of an object's hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsBinding {
+    /// The hosts; all of the object's without.
+    pub hosts: Vec<HostPattern>,
+    /// The `Secret`, in the object's namespace.
+    pub secret: ObjectRef,
+}
+
+/// A `Secret` of type `kubernetes.io/tls`, its certificate and key known to fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsSecret {
+    /// `tls.crt`: PEM, the leaf first.
+    #[serde(skip)]
+    pub chain: Arc<[u8]>,
+    /// `tls.key`: PEM.
+    pub key: Redacted<Arc<[u8]>>,
+    /// What the leaf says.
+    pub facts: CertificateFacts,
+}
+
+/// What a leaf certificate says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateFacts {
+    /// Its DNS names; a wildcard there spans one label.
+    pub names: Vec<HostPattern>,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    /// Seconds since 1970.
+    pub not_after: i64,
+    /// The key's algorithm.
+    pub key: KeyAlgorithm,
+    /// Lower-case hexadecimal.
+    pub serial: String,
+}
+
+/// The algorithm of a certificate's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum KeyAlgorithm {
+    /// RFC 5480.
+    Ecdsa,
+    /// RFC 8410.
+    Ed25519,
+    /// RFC 8017.
+    Rsa,
+}
+
+/// A `ConfigMap` with a CA bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct CaBundle {
+    /// `ca.crt`: PEM, one certificate at least.
+    #[serde(skip)]
+    pub pem: Arc<[u8]>,
+}

@@ -1,0 +1,48 @@
+//! Generated host names: `<label>.<cluster>.<lb domain>`.
+
+use sha2::{Digest, Sha256};
+
+/// Longest label, RFC 1035 §2.3.4.
+const LABEL: usize = 63;
+
+/// The label that an origin asks for: its name in lower case, dots turned into dashes; a name that makes no valid label,
+/// or a longer one than 63 bytes, is cut and marked as by [`distinct_label`].
+pub fn label(kind: &str, namespace: &str, name: &str) -> String {
+    let wanted = plain(name);
+    if wanted.len() <= LABEL { wanted } else { distinct_label(kind, namespace, name) }
+}
+
+/// The label of an origin whose own is taken by an older one: `<label>-<8 hex of sha256(kind/namespace/name)>`.
+pub fn distinct_label(kind: &str, namespace: &str, name: &str) -> String {
+    let digest = Sha256::digest(format!("{kind}/{namespace}/{name}"));
+    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let wanted = plain(name);
+    let cut = wanted.get(..LABEL - 9).unwrap_or(&wanted).trim_end_matches('-');
+    format!("{cut}-{mark}")
+}
+
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace('.', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_plain_short_and_stable() {
+        let long = "x".repeat(80);
+        for (name, expected) in [
+            ("shop", "shop".to_owned()),
+            ("Shop.V2", "shop-v2".to_owned()),
+            (&"y".repeat(63), "y".repeat(63)),
+            (&long, format!("{}-{}", "x".repeat(54), &distinct_label("Ingress", "a", &long)[55..])),
+        ] {
+            let label = label("Ingress", "a", name);
+            assert_eq!(label, expected);
+            assert!(label.len() <= 63);
+        }
+        assert_eq!(distinct_label("Ingress", "a", "shop"), "shop-3cced9ca");
+        assert_ne!(distinct_label("Ingress", "a", "b-c"), distinct_label("Ingress", "a-b", "c"));
+    }
+}
