@@ -1,0 +1,126 @@
+//! The probe state machine of one endpoint: what its probes came to, and when the next is due.
+//!
+//! Invariants: an endpoint is usable until a probe has said otherwise; the very first probe decides at once; after that
+//! a verdict changes only when `threshold` results in a row contradict it, so an endpoint that flaps faster than that keeps
+//! the verdict it had. Cost: a few integer operations per probe, 48 bytes per endpoint.
+
+use std::time::{Duration, Instant};
+
+use portolan_model::pool::HealthCheck;
+
+/// Probes are spread by this share of their interval, so that endpoints that appeared together drift apart.
+const JITTER: f64 = 0.1;
+
+/// The first probe of an endpoint comes within its interval, but no later than this.
+const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+/// What probes say about an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Health {
+    /// Not probed yet.
+    #[default]
+    Unknown,
+    /// Answers as expected.
+    Healthy,
+    /// Does not.
+    Unhealthy,
+}
+
+impl Health {
+    /// Whether requests may be sent there: a new endpoint gets them at once.
+    pub fn is_usable(self) -> bool {
+        self != Self::Unhealthy
+    }
+}
+
+/// What one probe came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered as expected, in time.
+    Success,
+    /// It was not.
+    Failure,
+}
+
+/// The probe state of one endpoint. It outlives changes of the health check's settings, which are arguments.
+#[derive(Clone, Debug)]
+pub struct EndpointHealth {
+    health: Health,
+    /// Results in a row that contradict `health`.
+    contradictions: u32,
+    since: Instant,
+    due: Instant,
+}
+
+impl EndpointHealth {
+    /// An endpoint that has just appeared; its first probe comes soon, at a moment that `random` chooses.
+    pub fn new(now: Instant, check: &HealthCheck, random: u64) -> Self {
+        let within = check.interval.min(FIRST_WITHIN);
+        Self {
+            health: Health::Unknown,
+            contradictions: 0,
+            since: now,
+            due: now + within.mul_f64(unit(random)),
+        }
+    }
+
+    /// What the probes so far come to.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Since when [`health`](Self::health) has been what it is.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When the next probe is to start.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Takes in what a probe that ended at `now` came to and sets the next one; gives back the verdict where it changed.
+    pub fn record(
+        &mut self,
+        now: Instant,
+        outcome: Outcome,
+        check: &HealthCheck,
+        random: u64,
+    ) -> Option<Health> {
+        self.due = next_probe(now, check.interval, random);
+        let (verdict, threshold) = match outcome {
+            Outcome::Success => (Health::Healthy, check.healthy_threshold),
+            Outcome::Failure => (Health::Unhealthy, check.unhealthy_threshold),
+        };
+        if verdict == self.health {
+            self.contradictions = 0;
+            return None;
+        }
+        self.contradictions += 1;
+        if self.health != Health::Unknown && self.contradictions < threshold {
+            return None;
+        }
+        self.health = verdict;
+        self.contradictions = 0;
+        self.since = now;
+        Some(verdict)
+    }
+
+    /// Brings the next probe into the range of settings that changed, where it would come later than they say.
+    pub fn reschedule(&mut self, now: Instant, check: &HealthCheck, random: u64) {
+        self.due = self.due.min(next_probe(now, check.interval, random));
+    }
+}
+
+/// One interval from `now`, give or take a tenth.
+fn next_probe(now: Instant, interval: Duration, random: u64) -> Instant {
+    now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * unit(random))
+}
+
+/// A number in 0..1, from 53 random bits.
+fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use std::time::{Duration, Instant};
+
+use portolan_model::pool::{HealthCheck, Probe};
+use proptest::prelude::*;
+
+use super::*;
+
+fn check(healthy: u32, unhealthy: u32) -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Tcp,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        healthy_threshold: healthy,
+        unhealthy_threshold: unhealthy,
+        port: None,
+    }
+}
+
+/// What the verdicts are after each of `results`: `+` success, `-` failure; `?` unknown, `H` healthy, `U` unhealthy.
+fn verdicts(check: &HealthCheck, results: &str) -> String {
+    let now = Instant::now();
+    let mut endpoint = EndpointHealth::new(now, check, 0);
+    results
+        .chars()
+        .map(|result| {
+            let outcome = if result == '+' { Outcome::Success } else { Outcome::Failure };
+            endpoint.record(now, outcome, check, 0);
+            match endpoint.health() {
+                Health::Unknown => '?',
+                Health::Healthy => 'H',
+                Health::Unhealthy => 'U',
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn results_in_a_row_change_the_verdict() {
+    for (healthy, unhealthy, results, expected, what) in [
+        (2, 3, "+", "H", "the first probe decides at once"),
+        (2, 3, "-", "U", "the first probe decides at once, against the endpoint too"),
+        (2, 3, "+--", "HHH", "fewer failures than the threshold change nothing"),
+        (2, 3, "+---", "HHHU", "as many as the threshold do"),
+        (2, 3, "---+", "UUUU", "fewer successes than the threshold change nothing"),
+        (2, 3, "-++", "UUH", "as many as the threshold do"),
+        (2, 3, "+--+--+--", "HHHHHHHHH", "a success in between starts the count anew"),
+        (2, 3, "-+-+-+", "UUUUUU", "flapping keeps the verdict: unhealthy"),
+        (2, 2, "+-+-+-", "HHHHHH", "flapping keeps the verdict: healthy"),
+        (1, 1, "+-+-", "HUHU", "thresholds of one follow each result"),
+        (1, 0, "+-", "HU", "a threshold of zero counts as one"),
+    ] {
+        assert_eq!(verdicts(&check(healthy, unhealthy), results), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_new_endpoint_is_usable_until_probed_bad() {
+    let (now, check) = (Instant::now(), check(2, 3));
+    let mut endpoint = EndpointHealth::new(now, &check, 7);
+    assert_eq!(endpoint.health(), Health::Unknown);
+    assert!(endpoint.health().is_usable());
+    let later = now + Duration::from_secs(1);
+    assert_eq!(endpoint.record(later, Outcome::Failure, &check, 7), Some(Health::Unhealthy));
+    assert!(!endpoint.health().is_usable());
+    assert_eq!(endpoint.since(), later);
+}
+
+#[test]
+fn the_first_probe_comes_soon_and_spread() {
+    let (now, mut check) = (Instant::now(), check(2, 3));
+    for (interval, within) in [(5, 1000), (3600, 1000)] {
+        check.interval = Duration::from_secs(interval);
+        assert_eq!(EndpointHealth::new(now, &check, 0).due(), now);
+        let last = EndpointHealth::new(now, &check, u64::MAX).due() - now;
+        assert!(
+            last <= Duration::from_millis(within) && last > Duration::from_millis(within - 1),
+            "{last:?}"
+        );
+    }
+    check.interval = Duration::from_millis(200);
+    assert!(EndpointHealth::new(now, &check, u64::MAX).due() <= now + Duration::from_millis(200));
+}
+
+#[test]
+fn a_shorter_interval_takes_effect_before_the_old_one_is_over() {
+    let (now, mut check) = (Instant::now(), check(2, 3));
+    check.interval = Duration::from_secs(3600);
+    let mut endpoint = EndpointHealth::new(now, &check, 0);
+    endpoint.record(now, Outcome::Success, &check, 0);
+    assert!(endpoint.due() > now + Duration::from_secs(3000));
+    check.interval = Duration::from_secs(2);
+    endpoint.reschedule(now, &check, u64::MAX);
+    assert!(endpoint.due() < now + Duration::from_secs(3));
+    let due = endpoint.due();
+    check.interval = Duration::from_secs(60);
+    endpoint.reschedule(now, &check, 0);
+    assert_eq!(endpoint.due(), due, "a longer one counts from the next probe on");
+}
+
+/// The naive rule, over the whole history: the verdict is the last one for which enough results in a row spoke.
+fn oracle(results: &[bool], healthy: u32, unhealthy: u32) -> Health {
+    let mut verdict = Health::Unknown;
+    for end in 1..=results.len() {
+        let last = results[end - 1];
+        let run = results[..end].iter().rev().take_while(|&&result| result == last).count() as u32;
+        let threshold = if end == 1 {
+            1
+        } else if last {
+            healthy
+        } else {
+            unhealthy
+        };
+        if run >= threshold {
+            verdict = if last { Health::Healthy } else { Health::Unhealthy };
+        }
+    }
+    verdict
+}
+
+proptest! {
+    #[test]
+    fn verdicts_follow_the_history(
+        results in prop::collection::vec(any::<bool>(), 0..40),
+        healthy in 1u32..5,
+        unhealthy in 1u32..5,
+        random in any::<u64>(),
+    ) {
+        let check = check(healthy, unhealthy);
+        let mut now = Instant::now();
+        let mut endpoint = EndpointHealth::new(now, &check, random);
+        prop_assert_eq!(oracle(&[], healthy, unhealthy), endpoint.health());
+        for end in 1..=results.len() {
+            now = endpoint.due();
+            let outcome = if results[end - 1] { Outcome::Success } else { Outcome::Failure };
+            let before = endpoint.health();
+            let changed = endpoint.record(now, outcome, &check, random.rotate_left(end as u32));
+            prop_assert_eq!(endpoint.health(), oracle(&results[..end], healthy, unhealthy));
+            prop_assert_eq!(changed.is_some(), before != endpoint.health());
+            let wait = endpoint.due() - now;
+            prop_assert!(wait >= check.interval.mul_f64(0.899) && wait <= check.interval.mul_f64(1.101));
+        }
+    }
+}
