@@ -3,7 +3,7 @@
 //!
 //! Cost of normalising a name that is already in that form: one pass, no allocation.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -101,6 +101,13 @@ impl HostName {
 
 fn is_under(name: &str, suffix: &str) -> bool {
     name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+// Hash and equality are those of the text, so that maps can be asked with what a request carries.
+impl Borrow<str> for HostName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
 }
 
 impl fmt::Display for HostName {
