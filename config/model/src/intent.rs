@@ -132,8 +132,8 @@ pub struct Cluster {
     pub drain: bool,
     /// The customer hosts that it may claim.
     pub allowed_domains: Vec<AllowedDomain>,
-    /// Where its endpoints may lie; anything but loopback, link-local and unspecified addresses without.
-    pub allowed_endpoints: Option<Vec<IpNet>>,
+    /// Where its endpoints may lie; anything but loopback, link-local, multicast and unspecified addresses without.
+    pub allowed_endpoints: Option<Arc<[IpNet]>>,
     /// The `Secret` for `*.<cluster>.<lb domain>`.
     pub certificate: Option<ObjectRef>,
 }

@@ -14,10 +14,23 @@ pub fn label(kind: &str, namespace: &str, name: &str) -> String {
 
 /// The label of an origin whose own is taken by an older one: `<label>-<8 hex of sha256(kind/namespace/name)>`.
 pub fn distinct_label(kind: &str, namespace: &str, name: &str) -> String {
+    marked_label(kind, namespace, name, 4)
+}
+
+/// The labels that an origin may get, best first: its own, then marked ever longer, for the case that somebody is called as
+/// a mark would have it.
+pub fn labels<'a>(kind: &'a str, namespace: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let first = label(kind, namespace, name);
+    let marked = (4..=24).step_by(4).map(move |bytes| marked_label(kind, namespace, name, bytes));
+    let marked_already = plain(name).len() > LABEL;
+    std::iter::once(first).chain(marked.skip(usize::from(marked_already)))
+}
+
+fn marked_label(kind: &str, namespace: &str, name: &str, bytes: usize) -> String {
     let digest = Sha256::digest(format!("{kind}/{namespace}/{name}"));
-    let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let mark: String = digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
     let wanted = plain(name);
-    let cut = wanted.get(..LABEL - 9).unwrap_or(&wanted).trim_end_matches('-');
+    let cut = wanted.get(..LABEL - 1 - mark.len()).unwrap_or(&wanted).trim_end_matches('-');
     format!("{cut}-{mark}")
 }
 
@@ -43,6 +56,12 @@ mod tests {
             assert!(label.len() <= 63);
         }
         assert_eq!(distinct_label("Ingress", "a", "shop"), "shop-3cced9ca");
+        let all: Vec<_> = labels("Ingress", "a", "shop").collect();
+        assert_eq!(all.len(), 7);
+        assert_eq!(all[..2], ["shop".to_owned(), "shop-3cced9ca".to_owned()]);
+        assert!(all[2].starts_with("shop-3cced9ca") && all[2].len() == 21, "{all:?}");
+        assert!(labels("Ingress", "a", &long).all(|label| label.len() <= 63));
+        assert_ne!(labels("Ingress", "a", &long).next(), labels("Ingress", "a", &long).nth(1));
         assert_ne!(distinct_label("Ingress", "a", "b-c"), distinct_label("Ingress", "a-b", "c"));
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::condition::Condition;
@@ -136,7 +137,7 @@ pub struct ClusterPlan {
 }
 
 /// The routes of one host pattern.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VirtualHost {
     /// Older objects first, rules as written within them: the order that decides between equal matches.
     pub routes: Box<[Route]>,
@@ -144,7 +145,7 @@ pub struct VirtualHost {
 
 /// What is done with requests that match. Several clusters that share a host and say the same matches have one route with
 /// an action each.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// Any of these; empty means everything.
     pub matches: Arc<[RouteMatch]>,
@@ -153,7 +154,7 @@ pub struct Route {
 }
 
 /// What one rule does, with where it came from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Action {
     /// The `HTTPLoadBalancer`.
     pub object: ObjectRef,
@@ -183,6 +184,8 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// Endpoints still to be resolved.
     pub names: Vec<NamedEndpoint>,
+    /// Where these may lie, see [`endpoint_allowed`](crate::pool::endpoint_allowed); `endpoints` do already.
+    pub allowed: Option<Arc<[IpNet]>>,
     /// How one is chosen.
     pub balancing: Balancing,
     /// What is spoken to them.

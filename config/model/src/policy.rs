@@ -29,7 +29,7 @@ pub struct PolicySpec {
 }
 
 /// What is done with requests over plain HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum HttpsRedirect {
     /// Served as they come.
     Off,
@@ -43,7 +43,7 @@ pub enum HttpsRedirect {
 }
 
 /// RFC 6797.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Hsts {
     /// Zero tells clients to forget.
     pub max_age: Duration,
@@ -63,7 +63,7 @@ pub struct TrafficPolicy {
 }
 
 /// What is in force for a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Policy {
     /// To a TCP connection and, where asked for, a TLS session with the endpoint.
     pub connect: Duration,

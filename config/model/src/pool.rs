@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::host::HostName;
@@ -138,4 +139,52 @@ pub enum Probe {
         /// Statuses that count as success.
         expected: Range<u16>,
     },
+}
+
+/// Whether an endpoint may lie at `address`: within `allowed`; without it anywhere but at loopback, link-local, multicast and
+/// unspecified addresses. An IPv4 address written as IPv6 counts as the IPv4 address.
+pub fn endpoint_allowed(address: IpAddr, allowed: Option<&[IpNet]>) -> bool {
+    let address = address.to_canonical();
+    match allowed {
+        Some(ranges) => ranges.iter().any(|range| range.contains(&address)),
+        None => {
+            let link_local = match address {
+                IpAddr::V4(v4) => v4.is_link_local(),
+                IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            !(link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_lie_where_they_may() {
+        let ten: &[IpNet] = &["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        for (address, allowed, expected) in [
+            ("10.1.2.3", None, true),
+            ("203.0.113.9", None, true),
+            ("2001:db8::1", None, true),
+            ("127.0.0.1", None, false),
+            ("::1", None, false),
+            ("::ffff:127.0.0.1", None, false),
+            ("169.254.169.254", None, false),
+            ("fe80::1", None, false),
+            ("0.0.0.0", None, false),
+            ("::", None, false),
+            ("224.0.0.1", None, false),
+            ("ff02::1", None, false),
+            ("10.1.2.3", Some(ten), true),
+            ("::ffff:10.1.2.3", Some(ten), true),
+            ("fd00::1", Some(ten), true),
+            ("11.1.2.3", Some(ten), false),
+            ("127.0.0.1", Some(&["127.0.0.0/8".parse().unwrap()]), true),
+            ("10.1.2.3", Some(&[]), false),
+        ] {
+            assert_eq!(endpoint_allowed(address.parse().unwrap(), allowed), expected, "{address} {allowed:?}");
+        }
+    }
 }
