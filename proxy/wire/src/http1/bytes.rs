@@ -1,7 +1,7 @@
 //! Where does a run of plain bytes end, and to which classes does a byte belong?
 //!
 //! The two searches classify sixteen bytes at a time, in loops without branches that the compiler turns into vector
-//! instructions: about one instruction a byte.
+//! instructions: thirteen instructions a block, and some twenty more where a search ends.
 
 const BLOCK: usize = 16;
 

@@ -85,16 +85,24 @@ impl Fields {
 }
 
 /// The name of a field line: a token that the colon follows at once (RFC 9112, section 5).
+#[inline(always)]
 pub(super) fn name(buf: &[u8], line: Line) -> Result<&[u8], RefusalReason> {
-    let (name, rest) = buf[line.start..line.end].split_at(line.token_end - line.start);
-    match rest {
-        [b':', ..] if !name.is_empty() => Ok(name),
-        [b' ' | b'\t', ..] if name.is_empty() => Err(RefusalReason::ObsoleteFold),
-        [] => Err(RefusalReason::HeaderWithoutColon),
-        [b' ' | b'\t', rest @ ..] if trim(rest).first() == Some(&b':') => {
-            Err(RefusalReason::SpaceBeforeColon)
-        }
-        _ => Err(RefusalReason::HeaderName),
+    if line.token_end > line.start && buf[line.token_end] == b':' {
+        Ok(&buf[line.start..line.token_end])
+    } else {
+        Err(without_name(&buf[line.start..line.end]))
+    }
+}
+
+/// Why a line does not begin with a name and a colon.
+#[cold]
+fn without_name(line: &[u8]) -> RefusalReason {
+    let token = line.iter().take_while(|&&b| is(b, TOKEN)).count();
+    match line[token..] {
+        [b' ' | b'\t', ..] if token == 0 => RefusalReason::ObsoleteFold,
+        [] => RefusalReason::HeaderWithoutColon,
+        [b' ' | b'\t', ref rest @ ..] if trim(rest).first() == Some(&b':') => RefusalReason::SpaceBeforeColon,
+        _ => RefusalReason::HeaderName,
     }
 }
 
