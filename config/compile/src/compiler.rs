@@ -1,0 +1,364 @@
+//! The compiler: takes deltas in, notes what they may reach, and works that out anew.
+//!
+//! Each entry of the plan is worked out at most once a step, from the objects as they stand after all of the step's
+//! deltas, and goes into the update only if it is another than before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use portolan_model::condition::{Condition, ConditionType, Reason};
+use portolan_model::host::{HostName, HostPattern};
+use portolan_model::id::{Kind, ObjectRef, PoolId, SYSTEM_NAMESPACE, tenant_namespace};
+use portolan_model::intent::{Cluster, Delta, Object, Spec};
+use portolan_model::plan::{Changes, ClusterPlan, Plan, Update, VirtualHost};
+use portolan_model::proxy::Proxy;
+use portolan_model::shard::ShardedMap;
+
+use crate::age::Aged;
+use crate::certificates::{Certificates, Rebound, Use, certificate, covered};
+use crate::dirty::Dirty;
+use crate::hosts::{Hosts, Rights, Verdict};
+use crate::load_balancer::{self, Court};
+use crate::names::Names;
+use crate::policies::{self, Policies};
+use crate::pools;
+use crate::store::Store;
+
+/// Holds all objects, and the plan that they come to.
+#[derive(Debug)]
+pub struct Compiler {
+    pub(crate) store: Store,
+    pub(crate) names: Names,
+    pub(crate) hosts: Hosts,
+    /// The load balancers of the catch-all cluster that have a rule without a host.
+    pub(crate) catch_all: BTreeSet<Aged>,
+    pub(crate) invalid: BTreeMap<ObjectRef, Vec<Condition>>,
+    pub(crate) plan: Plan,
+    policies: Policies,
+    certificates: Certificates,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compiler {
+    /// Without any objects.
+    pub fn new() -> Self {
+        let plan = Plan::empty();
+        Self {
+            store: Store::default(),
+            names: Names::new(plan.proxy.lb_domain.clone()),
+            hosts: Hosts::default(),
+            catch_all: BTreeSet::new(),
+            invalid: BTreeMap::new(),
+            plan,
+            policies: Policies::default(),
+            certificates: Certificates::default(),
+        }
+    }
+
+    /// Takes the deltas in, one after the other, as one step of the plan. The update says how the plan differs from the one
+    /// before; where it does not, the update is empty and the revision stays.
+    pub fn apply(&mut self, deltas: impl IntoIterator<Item = Delta>) -> Update {
+        let proxy = Arc::clone(&self.plan.proxy);
+        let mut dirty = Dirty::default();
+        for delta in deltas {
+            self.take_in(delta, &mut dirty);
+        }
+        let mut update = Update::default();
+        if self.plan.proxy != proxy {
+            update.proxy = Some(Arc::clone(&self.plan.proxy));
+        }
+        self.serve(&mut dirty);
+        self.follow_owners(&mut dirty);
+        let mut rebound = Rebound::default();
+        self.judge_load_balancers(&mut dirty, &mut rebound, &mut update);
+        for id in &dirty.objects {
+            self.work_out(id, &mut rebound, &mut update);
+        }
+        rebound.secrets.extend(dirty.objects.into_iter().filter(|id| id.kind == Kind::Secret));
+        for pattern in dirty.hosts {
+            let host = self.virtual_host(&pattern);
+            put(&mut self.plan.hosts, &mut update.hosts, pattern, host);
+        }
+        if dirty.catch_all {
+            let members = self.catch_all.iter().map(|Aged(object)| object);
+            let catch_all = load_balancer::merge(&self.store, members, |rule| rule.hosts.is_empty());
+            if self.plan.catch_all != catch_all {
+                self.plan.catch_all.clone_from(&catch_all);
+                update.catch_all = Some(catch_all);
+            }
+        }
+        for name in rebound.names {
+            let secrets = self.certificates.serving(&self.store, &name);
+            put(&mut self.plan.server_names, &mut update.server_names, name, secrets);
+        }
+        for secret in rebound.secrets {
+            let used = self.certificates.used(&self.store, &secret).cloned().map(Arc::new);
+            put(&mut self.plan.certificates, &mut update.certificates, secret, used);
+        }
+        if !update.is_empty() {
+            self.plan.revision += 1;
+        }
+        update.revision = self.plan.revision;
+        update
+    }
+
+    /// The plan that all deltas so far come to. Its clone is cheap.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// An object as it was last read without error.
+    pub fn object(&self, id: &ObjectRef) -> Option<&Arc<Object>> {
+        self.store.get(id)
+    }
+
+    /// All objects of a kind.
+    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+        self.store.all_of_kind(kind)
+    }
+
+    /// The generated host name of an `HTTPLoadBalancer` that is in force.
+    pub fn generated_host(&self, id: &ObjectRef) -> Option<HostName> {
+        let object = self.store.live(id)?;
+        load_balancer::spec(object)?;
+        self.names.of(object).ok()
+    }
+
+    /// Compiles the rules of the load balancers that may have changed.
+    fn serve(&mut self, dirty: &mut Dirty) {
+        let load_balancers = dirty.objects.iter().filter(|id| id.kind == Kind::HttpLoadBalancer);
+        for id in load_balancers {
+            dirty.verdicts.insert(id.clone());
+            let Some(object) = self.store.get(id).cloned() else { continue };
+            let Some(lb) = load_balancer::spec(&object) else { continue };
+            let served = self.store.counts(id).then(|| {
+                let policy = self.policies.effective(&self.store, &self.plan.proxy.default_policy, &object);
+                load_balancer::serve(id, lb, &policy)
+            });
+            if self.store.served(id).map(|served| &**served) == served.as_ref() {
+                continue;
+            }
+            self.store.set_served(id, served.map(Arc::new));
+            dirty.hosts.extend(self.names.of(&object).ok().map(HostPattern::Exact));
+            dirty.hosts.extend(crate::hosts::concerning(lb));
+            dirty.catch_all |= self.catch_all.contains(&Aged(object));
+        }
+    }
+
+    /// Finds the hosts below wildcards whose owner changed, and the load balancers that all this concerns.
+    fn follow_owners(&mut self, dirty: &mut Dirty) {
+        let wildcards: Vec<_> = dirty.owners.iter().filter(|host| host.is_wildcard()).cloned().collect();
+        for wildcard in wildcards {
+            let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
+            if self.hosts.head_changed(&wildcard, rights) {
+                dirty.owners.extend(self.hosts.below(&wildcard));
+            }
+        }
+        for host in &dirty.owners {
+            dirty.verdicts.extend(self.hosts.concerned(host).map(|object| object.meta.id.clone()));
+        }
+        dirty.hosts.append(&mut dirty.owners);
+    }
+
+    fn judge_load_balancers(&mut self, dirty: &mut Dirty, rebound: &mut Rebound, update: &mut Update) {
+        for id in std::mem::take(&mut dirty.verdicts) {
+            dirty.objects.remove(&id);
+            let court = Court { store: &self.store, names: &self.names, hosts: &self.hosts };
+            let (conditions, uses) = match self.store.get(&id) {
+                Some(object) if self.store.counts(&id) => match load_balancer::spec(object) {
+                    Some(lb) => court.judge(object, lb),
+                    None => Default::default(),
+                },
+                Some(_) => (vec![misplaced(&id)], Vec::new()),
+                None => Default::default(),
+            };
+            self.certificates.set(&id, uses, rebound);
+            self.set_conditions(id, conditions, update);
+        }
+    }
+
+    /// Works out one object of any other kind.
+    fn work_out(&mut self, id: &ObjectRef, rebound: &mut Rebound, update: &mut Update) {
+        let object = self.store.get(id).cloned();
+        let spec = object.as_ref().filter(|_| self.store.counts(id)).map(|object| &object.spec);
+        let mut conditions = Vec::new();
+        let mut uses = Vec::new();
+        match spec {
+            None if object.is_some() => conditions.push(misplaced(id)),
+            Some(Spec::Proxy(proxy)) => (conditions, uses) = self.judge_proxy(id, proxy),
+            Some(Spec::Cluster(cluster)) => (conditions, uses) = self.judge_cluster(id, cluster),
+            Some(Spec::TrafficPolicy(policy)) => {
+                conditions = object
+                    .as_ref()
+                    .map(|object| policies::judge(&self.store, object, policy))
+                    .unwrap_or_default();
+            }
+            _ => {}
+        }
+        match id.kind {
+            Kind::Proxy | Kind::Cluster => self.certificates.set(id, uses, rebound),
+            _ => {}
+        }
+        match id.kind {
+            Kind::Cluster => {
+                let plan = match spec {
+                    Some(Spec::Cluster(cluster)) => Some(Arc::new(cluster_plan(cluster))),
+                    _ => None,
+                };
+                put(&mut self.plan.clusters, &mut update.clusters, Arc::clone(&id.name), plan);
+            }
+            Kind::UpstreamPool => {
+                let mut pool = None;
+                if let Some(Spec::UpstreamPool(spec)) = spec {
+                    let (resolved, wrong) = pools::resolve(&self.store, id, spec);
+                    pool = Some(Arc::new(resolved));
+                    conditions = wrong;
+                }
+                let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));
+                put(&mut self.plan.pools, &mut update.pools, key, pool);
+            }
+            _ => {}
+        }
+        self.set_conditions(id.clone(), conditions, update);
+    }
+
+    fn judge_proxy(&self, id: &ObjectRef, proxy: &Proxy) -> (Vec<Condition>, Vec<Use>) {
+        let mut conditions = Vec::new();
+        let mut uses = Vec::new();
+        if !is_default_proxy(id) {
+            let message = format!("only the Proxy named {DEFAULT_PROXY} counts");
+            return (
+                vec![Condition::new(ConditionType::Accepted, Reason::NotDefault, "metadata.name", message)],
+                uses,
+            );
+        }
+        for (at, listener) in proxy.listeners.iter().enumerate() {
+            let tls = listener.tls.as_ref();
+            if let Some(secret) = tls.and_then(|tls| tls.default_certificate.as_ref()) {
+                match certificate(&self.store, secret) {
+                    Some(_) => uses.push((None, secret.clone())),
+                    None => conditions.push(no_certificate(
+                        format!("spec.listeners[{at}].tls.defaultCertificateRef"),
+                        secret,
+                    )),
+                }
+            }
+        }
+        if let Some(cluster) = &proxy.catch_all_cluster
+            && self.store.cluster(&tenant_namespace(cluster)).is_none()
+        {
+            conditions.push(Condition::new(
+                ConditionType::ResolvedRefs,
+                Reason::ClusterNotFound,
+                "spec.catchAllCluster",
+                format!("Cluster {cluster} does not exist"),
+            ));
+        }
+        (conditions, uses)
+    }
+
+    fn judge_cluster(&self, id: &ObjectRef, cluster: &Cluster) -> (Vec<Condition>, Vec<Use>) {
+        let mut conditions = Vec::new();
+        let mut uses = Vec::new();
+        let Some(secret) = &cluster.certificate else { return (conditions, uses) };
+        let field = "spec.certificateRef";
+        match (certificate(&self.store, secret), self.names.cluster_wildcard(&id.name)) {
+            (None, _) => conditions.push(no_certificate(field.to_owned(), secret)),
+            (Some(found), Ok(wildcard)) => match covered(&found.facts, &wildcard) {
+                Some(name) => uses.push((Some(name), secret.clone())),
+                None => conditions.push(Condition::new(
+                    ConditionType::ResolvedRefs,
+                    Reason::CertificateMismatch,
+                    field,
+                    format!("the certificate in {secret} does not cover {wildcard}"),
+                )),
+            },
+            (Some(_), Err(error)) => conditions.push(Condition::new(
+                ConditionType::Accepted,
+                Reason::HostTooLong,
+                "metadata.name",
+                format!("no host names can be generated: {error}"),
+            )),
+        }
+        (conditions, uses)
+    }
+
+    fn virtual_host(&self, pattern: &HostPattern) -> Option<Arc<VirtualHost>> {
+        if let HostPattern::Exact(name) = pattern
+            && name.is_under(self.names.domain())
+        {
+            return self.store.served(&self.names.holder(name.as_str())?.meta.id).cloned();
+        }
+        let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
+        let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
+        let concerned = self.hosts.concerned(pattern).filter(|object| {
+            let namespace = &*object.meta.id.namespace;
+            *verdicts
+                .entry(namespace)
+                .or_insert_with(|| matches!(self.hosts.verdict(namespace, pattern, rights), Verdict::Serves))
+        });
+        load_balancer::merge(&self.store, concerned, |rule| rule.hosts.contains(pattern))
+    }
+
+    fn set_conditions(&mut self, id: ObjectRef, found: Vec<Condition>, update: &mut Update) {
+        let mut conditions = self.invalid.get(&id).cloned().unwrap_or_default();
+        conditions.extend(found);
+        let conditions = (!conditions.is_empty()).then(|| conditions.into());
+        put(&mut self.plan.conditions, &mut update.conditions, id, conditions);
+    }
+}
+
+/// The name of the one `Proxy` that counts.
+const DEFAULT_PROXY: &str = "default";
+
+pub(crate) fn is_default_proxy(id: &ObjectRef) -> bool {
+    id.kind == Kind::Proxy && &*id.name == DEFAULT_PROXY && id.namespace.is_empty()
+}
+
+fn cluster_plan(cluster: &Cluster) -> ClusterPlan {
+    ClusterPlan { weight: cluster.weight, drain: cluster.drain, locality: cluster.locality.clone() }
+}
+
+fn no_certificate(field: String, secret: &ObjectRef) -> Condition {
+    Condition::new(
+        ConditionType::ResolvedRefs,
+        Reason::CertificateNotFound,
+        field,
+        format!("{secret} does not exist or is not of type kubernetes.io/tls"),
+    )
+}
+
+fn misplaced(id: &ObjectRef) -> Condition {
+    let message = match id.cluster() {
+        Some(cluster) => {
+            format!("namespace {} belongs to Cluster {cluster}, which does not exist", id.namespace)
+        }
+        None if matches!(id.kind, Kind::Secret | Kind::ConfigMap) => {
+            format!(
+                "namespace {:?} is neither a cluster's (tenant-<name>) nor {SYSTEM_NAMESPACE}",
+                id.namespace
+            )
+        }
+        None => format!("namespace {:?} belongs to no cluster; expected tenant-<name>", id.namespace),
+    };
+    Condition::new(ConditionType::Accepted, Reason::ClusterNotFound, "metadata.namespace", message)
+}
+
+/// Sets an entry of the plan and notes it, if it is another than before.
+fn put<K: Eq + Hash + Clone, V: PartialEq + Clone>(
+    map: &mut ShardedMap<K, V>,
+    changes: &mut Changes<K, V>,
+    key: K,
+    value: Option<V>,
+) {
+    if map.get(&key) != value.as_ref() {
+        map.set(key.clone(), value.clone());
+        changes.push((key, value));
+    }
+}

@@ -1,0 +1,26 @@
+//! Deltas of intent and inventory to updates of the plan.
+//!
+//! ```text
+//!  Delta ─► store, indices ─► what is dirty ─► load balancers ─► owners of hosts ─► hosts, server names ─► Update
+//!                                          └─► pools, policies, clusters, the proxy ─────────────────────►
+//! ```
+//!
+//! Everything in the [`Plan`](portolan_model::plan::Plan) is a function of the objects alone, so the order in which deltas
+//! arrive never shows in it; the indices only say what a change may reach. A bad object becomes conditions and is left
+//! out: nothing here fails.
+//!
+//! Cost: that of what a change reaches. One changed load balancer costs its rules, and for each of its hosts the load
+//! balancers that claim the same host.
+
+mod age;
+mod certificates;
+mod compiler;
+mod dirty;
+mod hosts;
+mod load_balancer;
+mod names;
+mod policies;
+mod pools;
+mod store;
+
+pub use compiler::Compiler;

@@ -1,0 +1,290 @@
+//! What an `HTTPLoadBalancer` serves, what is wrong with it, and how several make up one host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use portolan_model::condition::{Condition, ConditionType, Reason};
+use portolan_model::host::{HostName, HostPattern};
+use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::intent::{HttpLoadBalancer, Object, Spec};
+use portolan_model::plan::{Action, Route, VirtualHost};
+use portolan_model::policy::SharedPolicy;
+use portolan_model::route::{RouteMatch, Rule};
+
+use crate::certificates::{Use, certificate, covered};
+use crate::hosts::{Hosts, Rights, Verdict, concerning};
+use crate::names::{Names, NoName};
+use crate::store::Store;
+
+/// What an object of that kind says.
+pub(crate) fn spec(object: &Object) -> Option<&HttpLoadBalancer> {
+    match &object.spec {
+        Spec::HttpLoadBalancer(lb) => Some(lb),
+        _ => None,
+    }
+}
+
+/// All rules of an object, one route each: what its generated name serves.
+pub(crate) fn serve(id: &ObjectRef, lb: &HttpLoadBalancer, policy: &SharedPolicy) -> VirtualHost {
+    let routes = (0..).zip(&lb.rules).map(|(number, rule)| Route {
+        matches: Arc::clone(&rule.matches),
+        actions: Box::new([Arc::new(Action {
+            object: id.clone(),
+            rule: number,
+            filters: Arc::clone(&rule.filters),
+            backends: Arc::clone(&rule.backends),
+            timeouts: rule.timeouts,
+            policy: Arc::clone(policy),
+        })]),
+    });
+    VirtualHost { routes: routes.collect() }
+}
+
+/// The rules of some objects, oldest first, for which `wanted` holds, as one host. Where several clusters say the same
+/// matches, the first such rule of each shares one route with the others'. `None` where there is no such rule.
+pub(crate) fn merge<'a>(
+    store: &Store,
+    objects: impl Iterator<Item = &'a Arc<Object>>,
+    wanted: impl Fn(&Rule) -> bool,
+) -> Option<Arc<VirtualHost>> {
+    let parts: Vec<_> = objects
+        .filter_map(|object| Some((spec(object)?, store.served(&object.meta.id)?)))
+        .filter(|(lb, _)| lb.rules.iter().any(&wanted))
+        .collect();
+    if let [(lb, served)] = &*parts
+        && lb.rules.iter().all(&wanted)
+    {
+        return Some(Arc::clone(served));
+    }
+    let mut routes: Vec<Route> = Vec::new();
+    let mut first: BTreeMap<Vec<RouteMatch>, usize> = BTreeMap::new();
+    let tenant = |action: &Action| Arc::clone(&action.object.namespace);
+    let owner =
+        parts.first().and_then(|(_, served)| served.routes.first()?.actions.first()).map(|a| tenant(a));
+    let several = parts.iter().any(|(_, served)| {
+        served.routes.iter().flat_map(|route| &route.actions).any(|action| Some(tenant(action)) != owner)
+    });
+    for (lb, served) in parts {
+        for (rule, route) in lb.rules.iter().zip(&served.routes).filter(|(rule, _)| wanted(rule)) {
+            let position = routes.len();
+            if several {
+                let at = *first.entry(normalized(&rule.matches)).or_insert(position);
+                if let Some(Route { actions, .. }) = routes.get_mut(at)
+                    && route.actions.iter().all(|new| actions.iter().all(|old| tenant(old) != tenant(new)))
+                {
+                    let mut all = [&**actions, &*route.actions].concat();
+                    all.sort_by(|a, b| a.cluster().cmp(b.cluster()));
+                    *actions = all.into();
+                    continue;
+                }
+            }
+            routes.push(route.clone());
+        }
+    }
+    (!routes.is_empty()).then(|| Arc::new(VirtualHost { routes: routes.into() }))
+}
+
+/// Matches in an order of their own, so that those that mean the same compare equal.
+fn normalized(matches: &[RouteMatch]) -> Vec<RouteMatch> {
+    let mut normalized: Vec<_> = matches.to_vec();
+    if normalized.is_empty() {
+        normalized.push(RouteMatch::default());
+    }
+    for matching in &mut normalized {
+        matching.headers.sort_unstable();
+        matching.query.sort_unstable();
+    }
+    normalized.sort_unstable();
+    normalized.dedup();
+    normalized
+}
+
+/// What the judgement on an object looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct Court<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) names: &'a Names,
+    pub(crate) hosts: &'a Hosts,
+}
+
+impl<'a> Court<'a> {
+    /// What is wrong with an object that counts, and which certificates it uses.
+    pub(crate) fn judge(self, object: &Arc<Object>, lb: &HttpLoadBalancer) -> (Vec<Condition>, Vec<Use>) {
+        let mut findings = Findings { conditions: Vec::new(), accepted: Vec::new(), covered: Vec::new() };
+        let own = match self.names.of(object) {
+            Ok(name) => Some(HostPattern::Exact(name)),
+            Err(error) => {
+                findings.no_name(&error);
+                None
+            }
+        };
+        self.judge_hosts(object, lb, own.as_ref(), &mut findings);
+        self.judge_backends(lb, &mut findings);
+        let uses = self.judge_tls(lb, own.as_ref(), &mut findings);
+        (findings.conditions, uses)
+    }
+
+    /// A host that several rules name is judged once, where it stands first.
+    fn judge_hosts(
+        self,
+        object: &Object,
+        lb: &HttpLoadBalancer,
+        own: Option<&HostPattern>,
+        findings: &mut Findings,
+    ) {
+        let mut places: BTreeMap<&HostPattern, (usize, usize)> = BTreeMap::new();
+        for (rule, it) in lb.rules.iter().enumerate() {
+            for (host, pattern) in it.hosts.iter().enumerate() {
+                places.entry(pattern).or_insert((rule, host));
+            }
+        }
+        let namespace = &*object.meta.id.namespace;
+        let verdict = |pattern: &HostPattern| self.hosts.verdict(namespace, pattern, self.rights());
+        let mut refused = Vec::new();
+        for (pattern, (rule, host)) in &places {
+            if Some(*pattern) == own {
+                continue;
+            }
+            let (reason, message) = match verdict(pattern) {
+                Verdict::Serves => {
+                    findings.accepted.push((*pattern).clone());
+                    continue;
+                }
+                Verdict::NotAllowed if pattern.name().is_under(self.names.domain()) => (
+                    Reason::DomainNotAllowed,
+                    format!("{pattern} lies under {}, where names are generated", self.names.domain()),
+                ),
+                Verdict::NotAllowed => (
+                    Reason::DomainNotAllowed,
+                    format!("{pattern} lies under none of the domains that the cluster may claim"),
+                ),
+                Verdict::Taken(owner) => (
+                    Reason::HostTaken,
+                    format!(
+                        "{pattern} belongs to cluster {}, whose {} claimed it first",
+                        owner.meta.id.cluster().unwrap_or_default(),
+                        owner.meta.id
+                    ),
+                ),
+            };
+            refused.push((*rule, *host, reason, message));
+        }
+        if !lb.tls.is_empty() {
+            let covered = concerning(lb).into_iter().filter(|pattern| {
+                !places.contains_key(pattern)
+                    && findings.accepted.iter().any(|own| own.covers(pattern))
+                    && matches!(verdict(pattern), Verdict::Serves)
+            });
+            let covered: Vec<_> = covered.collect();
+            findings.covered.extend(covered);
+        }
+        refused.sort_unstable_by_key(|(rule, host, ..)| (*rule, *host));
+        for (rule, host, reason, message) in refused {
+            let field = format!("spec.rules[{rule}].hosts[{host}]");
+            findings.conditions.push(Condition::new(ConditionType::Accepted, reason, field, message));
+        }
+    }
+
+    fn judge_backends(self, lb: &HttpLoadBalancer, findings: &mut Findings) {
+        for (rule, it) in lb.rules.iter().enumerate() {
+            for (at, backend) in it.backends.iter().enumerate() {
+                if self.store.live(&backend.pool.object()).is_none() {
+                    findings.unresolved(
+                        Reason::BackendNotFound,
+                        format!("spec.rules[{rule}].backends[{at}].pool"),
+                        format!("{} {} does not exist", Kind::UpstreamPool, backend.pool),
+                    );
+                }
+            }
+        }
+    }
+
+    fn judge_tls(
+        self,
+        lb: &HttpLoadBalancer,
+        own: Option<&HostPattern>,
+        findings: &mut Findings,
+    ) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for (at, binding) in lb.tls.iter().enumerate() {
+            let reference = format!("spec.tls[{at}].certificateRef");
+            let Some(secret) = certificate(self.store, &binding.secret) else {
+                let message =
+                    format!("{} does not exist or is not of type kubernetes.io/tls", binding.secret);
+                findings.unresolved(Reason::CertificateNotFound, reference, message);
+                continue;
+            };
+            let mut bind = |host: &HostPattern, field: String, findings: &mut Findings| match covered(
+                &secret.facts,
+                host,
+            ) {
+                Some(name) => uses.push((Some(name), binding.secret.clone())),
+                None => findings.unresolved(
+                    Reason::CertificateMismatch,
+                    field,
+                    format!("the certificate in {} does not cover {host}", binding.secret),
+                ),
+            };
+            if binding.hosts.is_empty() {
+                for host in &findings.accepted.clone() {
+                    bind(host, reference.clone(), findings);
+                }
+            }
+            for (number, host) in binding.hosts.iter().enumerate() {
+                let field = format!("spec.tls[{at}].hosts[{number}]");
+                let served = findings.accepted.iter().chain(&findings.covered).chain(own);
+                let within: Vec<_> = served.filter(|name| host.covers(name)).cloned().collect();
+                for name in &within {
+                    bind(name, field.clone(), findings);
+                }
+                let named = |rule: &Rule| rule.hosts.iter().any(|own| own.covers(host) || host.covers(own));
+                if within.is_empty() && !lb.rules.iter().any(named) {
+                    findings.conditions.push(Condition::new(
+                        ConditionType::Accepted,
+                        Reason::Invalid,
+                        field,
+                        format!("{host} is none of the object's hosts; expected a host of one of its rules"),
+                    ));
+                }
+            }
+        }
+        uses.sort_unstable();
+        uses.dedup();
+        uses
+    }
+
+    fn rights(self) -> Rights<'a> {
+        Rights { store: self.store, lb_domain: self.names.domain() }
+    }
+}
+
+struct Findings {
+    conditions: Vec<Condition>,
+    /// The hosts of its rules that it may serve.
+    accepted: Vec<HostPattern>,
+    /// Further hosts of its certificates that lie under those.
+    covered: Vec<HostPattern>,
+}
+
+impl Findings {
+    fn unresolved(&mut self, reason: Reason, field: String, message: String) {
+        self.conditions.push(Condition::new(ConditionType::ResolvedRefs, reason, field, message));
+    }
+
+    fn no_name(&mut self, error: &NoName) {
+        let (reason, message) = match error {
+            NoName::Invalid(error) => {
+                (Reason::HostTooLong, format!("no host name can be generated: {error}"))
+            }
+            NoName::Taken(name) => {
+                let name: &HostName = name;
+                (
+                    Reason::HostTaken,
+                    format!("no host name can be generated: all up to {name} belong to others"),
+                )
+            }
+            NoName::Elsewhere => return,
+        };
+        self.conditions.push(Condition::new(ConditionType::Accepted, reason, "", message));
+    }
+}

@@ -1,0 +1,185 @@
+//! What the endpoints of a pool are, and how they are spoken to.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use portolan_model::condition::{Condition, ConditionType, Reason};
+use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::intent::Spec;
+use portolan_model::inventory::{EndpointSlice, Node, SliceEndpoint};
+use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, PoolTls, Trust};
+use portolan_model::pool::{
+    EndpointHost, EndpointSource, InlineEndpoint, UpstreamPool, UpstreamTls, Verification, endpoint_allowed,
+};
+
+use crate::store::Store;
+
+/// The pool `id` as it stands in the plan, and what is wrong with it.
+pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Pool, Vec<Condition>) {
+    let mut found = Found {
+        allowed: store.cluster(&id.namespace).and_then(|cluster| cluster.allowed_endpoints.clone()),
+        endpoints: Vec::new(),
+        names: Vec::new(),
+        refused: BTreeMap::new(),
+        conditions: Vec::new(),
+    };
+    match &pool.source {
+        EndpointSource::Inline(listed) => found.inline(listed),
+        EndpointSource::Slices { port_name } => {
+            for slice in slices(store, id) {
+                found.slice(slice, port_name.as_deref());
+            }
+        }
+        EndpointSource::NodePort { port, nodes } => {
+            found.nodes(store, &id.namespace, *port, nodes.as_deref());
+        }
+    }
+    let tls = pool.tls.as_ref().map(|tls| found.tls(store, tls));
+    let Found { allowed, mut endpoints, mut names, refused, mut conditions } = found;
+    for (field, (first, count)) in refused {
+        let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+        conditions.push(Condition::new(
+            ConditionType::Accepted,
+            Reason::EndpointNotAllowed,
+            field,
+            format!("{first}{more} lies outside the addresses that the cluster's endpoints may have"),
+        ));
+    }
+    // Where an address is there twice, the entry that takes new requests counts; between such the first.
+    endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating));
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    names.sort_by(|a, b| (&a.name, a.port).cmp(&(&b.name, b.port)));
+    names.dedup_by(|b, a| (&a.name, a.port) == (&b.name, b.port));
+    let pool = Pool {
+        endpoints,
+        names,
+        allowed,
+        balancing: pool.balancing,
+        protocol: pool.protocol,
+        tls,
+        health_check: pool.health_check.clone(),
+    };
+    (pool, conditions)
+}
+
+struct Found {
+    allowed: Option<Arc<[IpNet]>>,
+    endpoints: Vec<Endpoint>,
+    names: Vec<NamedEndpoint>,
+    /// By field: the first address left out, and how many.
+    refused: BTreeMap<String, (IpAddr, usize)>,
+    conditions: Vec<Condition>,
+}
+
+impl Found {
+    fn inline(&mut self, listed: &[InlineEndpoint]) {
+        for (at, endpoint) in listed.iter().enumerate().filter(|(_, endpoint)| endpoint.weight > 0) {
+            let InlineEndpoint { host, port, weight, zone } = endpoint;
+            match host {
+                EndpointHost::Address(address) => {
+                    let field = || format!("spec.endpoints[{at}].address");
+                    self.add(field, *address, *port, *weight, zone.clone(), false);
+                }
+                EndpointHost::Name(name) => self.names.push(NamedEndpoint {
+                    name: name.clone(),
+                    port: *port,
+                    weight: *weight,
+                    zone: zone.clone(),
+                }),
+            }
+        }
+    }
+
+    fn slice(&mut self, slice: &EndpointSlice, port_name: Option<&str>) {
+        let port = match (port_name, &*slice.ports) {
+            (None, [port]) => Some(port),
+            (name, ports) => ports.iter().find(|port| *port.name == *name.unwrap_or_default()),
+        };
+        let Some(port) = port else { return };
+        for SliceEndpoint { address, zone, ready, serving, terminating } in &slice.endpoints {
+            if *ready || (*serving && *terminating) {
+                self.add(String::new, *address, port.port, 1, zone.clone(), !*ready);
+            }
+        }
+    }
+
+    fn nodes(&mut self, store: &Store, namespace: &str, port: NonZeroU16, only: Option<&[Arc<str>]>) {
+        let mut nodes: BTreeMap<&str, &Node> = BTreeMap::new();
+        let mut any = false;
+        for object in store.of_kind(namespace, Kind::NodeSet) {
+            if let Spec::NodeSet(set) = &object.spec {
+                any = true;
+                for node in &set.nodes {
+                    nodes.entry(&node.name).or_insert(node);
+                }
+            }
+        }
+        if !any {
+            self.conditions.push(Condition::new(
+                ConditionType::ResolvedRefs,
+                Reason::NodesNotFound,
+                "spec.nodePort",
+                format!(
+                    "namespace {namespace} has no NodeSet; expected the one that the cluster's agent writes"
+                ),
+            ));
+        }
+        for node in nodes.into_values().filter(|node| node.ready) {
+            if let Some(address) = node.addresses.first()
+                && only.is_none_or(|only| only.contains(&node.name))
+            {
+                self.add(String::new, *address, port, 1, node.zone.clone(), false);
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        field: impl FnOnce() -> String,
+        address: IpAddr,
+        port: NonZeroU16,
+        weight: u32,
+        zone: Option<Arc<str>>,
+        terminating: bool,
+    ) {
+        let address = address.to_canonical();
+        if endpoint_allowed(address, self.allowed.as_deref()) {
+            let address = SocketAddr::new(address, port.get());
+            self.endpoints.push(Endpoint { address, weight, zone, terminating });
+        } else {
+            self.refused.entry(field()).or_insert((address, 0)).1 += 1;
+        }
+    }
+
+    fn tls(&mut self, store: &Store, tls: &UpstreamTls) -> PoolTls {
+        let trust = match &tls.verification {
+            Verification::System => Trust::System,
+            Verification::Insecure => Trust::Insecure,
+            Verification::Bundle(bundle) => match store.live(bundle).map(|object| &object.spec) {
+                Some(Spec::ConfigMap(ca)) => Trust::Bundle(ca.clone()),
+                _ => {
+                    self.conditions.push(Condition::new(
+                        ConditionType::ResolvedRefs,
+                        Reason::CaNotFound,
+                        "spec.tls.caRef",
+                        format!(
+                            "{bundle} does not exist or holds no ca.crt; no connection is made without it"
+                        ),
+                    ));
+                    Trust::Missing(bundle.clone())
+                }
+            },
+        };
+        PoolTls { server_name: tls.server_name.clone(), trust }
+    }
+}
+
+fn slices<'a>(store: &'a Store, pool: &ObjectRef) -> impl Iterator<Item = &'a EndpointSlice> {
+    store.users(pool, Kind::EndpointSlice).filter_map(|object| match &object.spec {
+        Spec::EndpointSlice(slice) => Some(slice),
+        _ => None,
+    })
+}

@@ -1,0 +1,5 @@
+//! What the compiler makes of objects.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+
+mod fleet;
+mod order;
