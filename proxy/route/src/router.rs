@@ -216,7 +216,7 @@ impl<V: Borrow<VirtualHost>> Router<V> {
     /// The longest suffix that a wildcard stands before; of two, the wildcard that spans one label.
     fn wildcard(&self, host: &str) -> Option<(HostMatch, &Entry<V>)> {
         let mut first = true;
-        for dot in memchr::memchr_iter(b'.', host.as_bytes()) {
+        for dot in host.bytes().enumerate().filter_map(|(at, byte)| (byte == b'.').then_some(at)) {
             let (suffix, at) = (&host[dot + 1..], u8::try_from(dot + 1).ok()?);
             if first
                 && dot > 0
