@@ -1,0 +1,206 @@
+//! Which file declares which object, and what does a change of some files come to?
+//!
+//! An object that several files declare counts as in the first of them by name; within one file, by place. Invariant: the
+//! deltas handed out so far, applied in order, are exactly the objects that count now. Cost: a change costs what the files that
+//! changed hold, plus a hash look-up per object in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use portolan_model::condition::Condition;
+use portolan_model::id::ObjectRef;
+use portolan_model::intent::{Delta, Object};
+
+/// One object as one file declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// It can be used.
+    Valid(Arc<Object>),
+    /// It cannot; its last good version stays in force.
+    Invalid(Arc<(ObjectRef, Vec<Condition>)>),
+}
+
+impl Entry {
+    pub(crate) fn id(&self) -> &ObjectRef {
+        match self {
+            Self::Valid(object) => &object.meta.id,
+            Self::Invalid(invalid) => &invalid.0,
+        }
+    }
+
+    fn delta(&self) -> Delta {
+        match self {
+            Self::Valid(object) => Delta::Apply(Arc::clone(object)),
+            Self::Invalid(invalid) => Delta::Invalid(invalid.0.clone(), invalid.1.clone()),
+        }
+    }
+}
+
+/// Where an object is declared: a file, and the place among its entries.
+type At = (u32, u32);
+
+/// One place, but for duplicates.
+#[derive(Debug)]
+enum Places {
+    One(At),
+    Several(Vec<At>),
+}
+
+impl Places {
+    fn as_slice(&self) -> &[At] {
+        match self {
+            Self::One(at) => std::slice::from_ref(at),
+            Self::Several(places) => places,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    name: Arc<str>,
+    entries: Box<[Entry]>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    files: Vec<Option<File>>,
+    free: Vec<u32>,
+    by_name: BTreeMap<Arc<str>, u32>,
+    objects: HashMap<ObjectRef, Places>,
+}
+
+/// A change that is being collected: what counted before it, by object.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    before: BTreeMap<ObjectRef, Option<Entry>>,
+}
+
+/// An object that another declaration keeps from counting.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Duplicate {
+    /// The one that does not count.
+    pub(crate) entry: Entry,
+    /// Its file.
+    pub(crate) file: Arc<str>,
+    /// The file of the one that counts.
+    pub(crate) first_file: Arc<str>,
+    /// The one that counts.
+    pub(crate) first: Entry,
+}
+
+impl Index {
+    /// What a file declares.
+    pub(crate) fn entries(&self, file: &str) -> &[Entry] {
+        let file = self.by_name.get(file).and_then(|&number| self.files[number as usize].as_ref());
+        file.map_or(&[], |file| &file.entries)
+    }
+
+    /// Says what a file declares from now on; nothing where it is gone.
+    pub(crate) fn set(&mut self, change: &mut Change, name: &Arc<str>, entries: Vec<Entry>) {
+        let number = self.by_name.get(&**name).copied();
+        let old = number.and_then(|number| self.files[number as usize].as_ref());
+        for entry in old.map_or(&[][..], |file| &file.entries).iter().chain(&entries) {
+            if !change.before.contains_key(entry.id()) {
+                change.before.insert(entry.id().clone(), self.winner(entry.id()).cloned());
+            }
+        }
+        if let Some(number) = number {
+            self.forget(number);
+        }
+        if entries.is_empty() {
+            return;
+        }
+        let number = self.free.pop().unwrap_or(self.files.len() as u32);
+        for (place, entry) in (0u32..).zip(&entries) {
+            self.declare(entry.id(), (number, place), name);
+        }
+        let file = Some(File { name: Arc::clone(name), entries: entries.into() });
+        match self.files.get_mut(number as usize) {
+            Some(slot) => *slot = file,
+            None => self.files.push(file),
+        }
+        self.by_name.insert(Arc::clone(name), number);
+    }
+
+    /// What the change comes to, in the order of kinds and names, and what of it is declared more than once.
+    pub(crate) fn finish(&self, change: Change) -> (Vec<Delta>, Vec<Duplicate>) {
+        let (mut deltas, mut duplicates) = (Vec::new(), Vec::new());
+        for (id, before) in change.before {
+            let after = self.winner(&id);
+            match after {
+                None if before.is_some() => deltas.push(Delta::Delete(id.clone())),
+                Some(entry) if before.as_ref() != Some(entry) => deltas.push(entry.delta()),
+                _ => {}
+            }
+            let places = self.objects.get(&id).map_or(&[][..], Places::as_slice);
+            if let [first, others @ ..] = places
+                && let Some((first_file, first)) = self.at(*first)
+            {
+                duplicates.extend(others.iter().filter_map(|&at| {
+                    let (file, entry) = self.at(at)?;
+                    Some(Duplicate {
+                        entry: entry.clone(),
+                        file: Arc::clone(file),
+                        first_file: Arc::clone(first_file),
+                        first: first.clone(),
+                    })
+                }));
+            }
+        }
+        (deltas, duplicates)
+    }
+
+    fn at(&self, (file, place): At) -> Option<(&Arc<str>, &Entry)> {
+        let file = self.files.get(file as usize)?.as_ref()?;
+        Some((&file.name, file.entries.get(place as usize)?))
+    }
+
+    /// The declaration that counts.
+    fn winner(&self, id: &ObjectRef) -> Option<&Entry> {
+        let first = self.objects.get(id)?.as_slice().first()?;
+        self.at(*first).map(|(_, entry)| entry)
+    }
+
+    fn declare(&mut self, id: &ObjectRef, at: At, name: &str) {
+        let files = &self.files;
+        let name_of =
+            |(file, _): &At| files.get(*file as usize).and_then(Option::as_ref).map(|file| &*file.name);
+        match self.objects.get_mut(id) {
+            None => {
+                self.objects.insert(id.clone(), Places::One(at));
+            }
+            Some(places) => {
+                let mut several = places.as_slice().to_vec();
+                // The file itself is not in the table yet.
+                let earlier = several
+                    .iter()
+                    .take_while(|other| other.0 == at.0 || name_of(other).is_some_and(|other| other < name))
+                    .count();
+                several.insert(earlier, at);
+                *places = Places::Several(several);
+            }
+        }
+    }
+
+    fn forget(&mut self, number: u32) {
+        let Some(file) = self.files.get_mut(number as usize).and_then(Option::take) else { return };
+        self.by_name.remove(&file.name);
+        self.free.push(number);
+        for entry in &file.entries {
+            let Some(places) = self.objects.get_mut(entry.id()) else { continue };
+            let mut rest: Vec<At> = places.as_slice().to_vec();
+            rest.retain(|place| place.0 != number);
+            match rest[..] {
+                [] => {
+                    self.objects.remove(entry.id());
+                }
+                [only] => *places = Places::One(only),
+                _ => *places = Places::Several(rest),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! When is a folder to be looked at again? The thread that watches it.
+//!
+//! Events of the file system (inotify) say which paths; a burst of them becomes one step. A slow poll finds what they miss:
+//! targets of links outside the folder, network file systems, a folder that was replaced. It takes a fiftieth of a
+//! core at most. The channel is bounded by its owner: while nobody receives, changes pile up as paths, and
+//! past a bound as "anything".
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, Event, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::batch::Burst;
+use crate::folder::{Batch, Dirt, Folder};
+
+/// The poll's shortest period.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The poll's period is so many times what its last look took.
+const POLL_SHARE: u32 = 50;
+
+/// The thread cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the thread that watches {folder}")]
+pub struct WatchError {
+    folder: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// A folder being watched; it ends when this is dropped or nobody receives any more.
+#[derive(Debug)]
+pub struct FolderWatch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dirt: Dirt,
+    burst: Option<Burst>,
+    stopped: bool,
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Dirt)) {
+        let now = Instant::now();
+        let mut state = self.locked();
+        note(&mut state.dirt);
+        if !state.dirt.is_empty() {
+            state.burst.get_or_insert_with(|| Burst::new(now)).event(now);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until a burst is over or it is time to poll; `None` at the end.
+    fn wait(&self, poll_at: Instant) -> Option<Dirt> {
+        let mut state = self.locked();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let until = state.burst.map_or(poll_at, |burst| burst.over_at());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.burst = None;
+                let dirt = std::mem::take(&mut state.dirt);
+                return Some(if dirt.is_empty() { Dirt::anything() } else { dirt });
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl FolderWatch {
+    /// Starts to watch `folder`. The first batch holds everything in it; others come as it changes. They are sent from a
+    /// thread of their own, which waits while `batches` is full.
+    pub fn start(folder: Folder, batches: mpsc::Sender<Batch>) -> Result<Self, WatchError> {
+        let shared = Arc::new(Shared::default());
+        let root = folder.root().to_owned();
+        let thread = thread::Builder::new()
+            .name("portolan-folder".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || watch(folder, &shared, &batches)
+            })
+            .map_err(|source| WatchError { folder: root, source })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Reads every file again, whatever its stamp says: for SIGHUP.
+    pub fn reload(&self) {
+        self.shared.note(|dirt| dirt.everything = true);
+    }
+}
+
+impl Drop for FolderWatch {
+    fn drop(&mut self) {
+        self.shared.locked().stopped = true;
+        self.shared.changed.notify_one();
+        // The thread may be waiting for room in the channel: it ends when the receiver does, and is not waited for.
+        drop(self.thread.take());
+    }
+}
+
+fn watch(mut folder: Folder, shared: &Arc<Shared>, batches: &mpsc::Sender<Batch>) {
+    // Events first, then the look at everything, so that nothing falls between them.
+    let mut watched = Watched::new(folder.root(), shared);
+    let mut dirt = Dirt::everything();
+    let mut poll_at = Instant::now() + POLL;
+    loop {
+        let began = Instant::now();
+        let batch = folder.update(&dirt);
+        if dirt.anything || dirt.everything {
+            poll_at = Instant::now() + POLL.max(began.elapsed() * POLL_SHARE);
+        }
+        let worth_sending = batch.first || !batch.deltas.is_empty() || !batch.diagnostics.is_empty();
+        if worth_sending && batches.blocking_send(batch).is_err() {
+            return;
+        }
+        let Some(next) = shared.wait(poll_at) else { return };
+        dirt = next;
+        if dirt.anything && watched.is_stale(folder.root()) {
+            info!(folder = %folder.root().display(), "the folder was replaced; watching the new one");
+            watched = Watched::new(folder.root(), shared);
+        }
+    }
+}
+
+/// Events of a folder, as long as it is the same one.
+struct Watched {
+    identity: Option<(u64, u64)>,
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Watched {
+    fn new(root: &Path, shared: &Arc<Shared>) -> Self {
+        let watcher = Self::events(root, shared);
+        if let Err(error) = &watcher {
+            warn!(folder = %root.display(), %error, "no events from this folder: changes are found by polling alone");
+        }
+        Self { identity: identity(root), _watcher: watcher.ok() }
+    }
+
+    fn events(root: &Path, shared: &Arc<Shared>) -> Result<RecommendedWatcher, notify::Error> {
+        let (shared, base) = (Arc::clone(shared), root.to_owned());
+        let mut watcher =
+            notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
+                Ok(event) if event.need_rescan() => shared.note(|dirt| dirt.anything = true),
+                Ok(event) if is_change(&event.kind) => shared.note(|dirt| {
+                    for path in &event.paths {
+                        match path.strip_prefix(&base) {
+                            Ok(relative) => dirt.path(relative),
+                            Err(_) => dirt.anything = true,
+                        }
+                    }
+                }),
+                Ok(_) => {}
+                Err(_) => shared.note(|dirt| dirt.anything = true),
+            })?;
+        watcher.watch(root, RecursiveMode::Recursive)?;
+        Ok(watcher)
+    }
+
+    fn is_stale(&self, root: &Path) -> bool {
+        let now = identity(root);
+        now.is_some() && now != self.identity
+    }
+}
+
+fn identity(root: &Path) -> Option<(u64, u64)> {
+    fs::metadata(root).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Our own reading makes events too.
+fn is_change(kind: &EventKind) -> bool {
+    !matches!(kind, EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write))
+}
+
+#[cfg(test)]
+mod tests;

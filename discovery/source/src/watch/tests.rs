@@ -1,0 +1,163 @@
+use std::os::unix::fs::symlink;
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+use crate::folder::tests::{line_reader, spell};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Rig {
+    temp: TempDir,
+    watch: FolderWatch,
+    batches: mpsc::Receiver<Batch>,
+}
+
+impl Rig {
+    /// A watched folder with these files, its first batch taken.
+    async fn new(files: &[(&str, &str)]) -> (Self, Vec<String>) {
+        let temp = TempDir::new().unwrap();
+        for (file, text) in files {
+            fs::write(temp.path().join(file), text).unwrap();
+        }
+        let (sender, mut batches) = mpsc::channel(16);
+        let watch =
+            FolderWatch::start(Folder::with_readers(temp.path(), || line_reader(&Arc::default())), sender)
+                .unwrap();
+        let first = timeout(SOON, batches.recv()).await.unwrap().unwrap();
+        assert!(first.first);
+        (Self { temp, watch, batches }, spell(&first.deltas))
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.temp.path().join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).unwrap();
+    }
+
+    async fn next(&mut self) -> Vec<String> {
+        let batch = timeout(SOON, self.batches.recv()).await.unwrap().unwrap();
+        assert!(!batch.first);
+        spell(&batch.deltas)
+    }
+
+    /// Takes batches until these deltas have come, in whatever portions.
+    async fn expect(&mut self, expected: &[&str]) {
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            seen.extend(self.next().await);
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
+#[tokio::test]
+async fn the_first_batch_holds_everything() {
+    let (_rig, first) = Rig::new(&[("a.yaml", "a 1"), ("b.yaml", "b 1")]).await;
+    assert_eq!(first, ["+a1", "+b1"]);
+    let (_rig, first) = Rig::new(&[]).await;
+    assert!(first.is_empty(), "an empty folder has a first batch too");
+}
+
+#[tokio::test]
+async fn changes_arrive() {
+    let (mut rig, _) = Rig::new(&[("a.yaml", "a 1")]).await;
+    rig.write("a.yaml", "a 2");
+    rig.expect(&["+a2"]).await;
+    rig.write("b.yaml", "b 1");
+    rig.expect(&["+b1"]).await;
+    rig.write("b.yaml.tmp", "b 2");
+    fs::rename(rig.path("b.yaml.tmp"), rig.path("b.yaml")).unwrap();
+    rig.expect(&["+b2"]).await;
+    fs::remove_file(rig.path("b.yaml")).unwrap();
+    rig.expect(&["-b"]).await;
+    fs::create_dir_all(rig.path("sub/deep")).unwrap();
+    rig.write("sub/deep/c.yaml", "c 1");
+    rig.expect(&["+c1"]).await;
+    rig.write("sub/deep/c.yaml", "c 2");
+    rig.expect(&["+c2"]).await;
+    fs::remove_dir_all(rig.path("sub")).unwrap();
+    rig.expect(&["-c"]).await;
+}
+
+#[tokio::test]
+async fn swapped_links_arrive_in_one_step() {
+    let (mut rig, _) = Rig::new(&[]).await;
+    let version = |rig: &Rig, name: &str, generation: u32| {
+        fs::create_dir(rig.path(name)).unwrap();
+        for object in ["a", "b"] {
+            rig.write(&format!("{name}/{object}.yaml"), &format!("{object} {generation}"));
+        }
+        symlink(name, rig.path("..data_tmp")).unwrap();
+        fs::rename(rig.path("..data_tmp"), rig.path("..data")).unwrap();
+    };
+    version(&rig, "..one", 1);
+    for object in ["a", "b"] {
+        symlink(format!("..data/{object}.yaml"), rig.path(&format!("{object}.yaml"))).unwrap();
+    }
+    rig.expect(&["+a1", "+b1"]).await;
+    version(&rig, "..two", 2);
+    assert_eq!(rig.next().await, ["+a2", "+b2"]);
+}
+
+#[tokio::test]
+async fn a_burst_is_few_steps() {
+    let (mut rig, _) = Rig::new(&[]).await;
+    for number in 0..200 {
+        rig.write(&format!("{number}.yaml"), &format!("o{number} 1"));
+    }
+    let (mut seen, mut steps) = (0, 0);
+    while seen < 200 {
+        seen += rig.next().await.len();
+        steps += 1;
+    }
+    assert_eq!(seen, 200);
+    assert!(steps < 20, "{steps}");
+}
+
+#[tokio::test]
+async fn polling_finds_what_events_miss() {
+    let outside = TempDir::new().unwrap();
+    let target = outside.path().join("a.yaml");
+    fs::write(&target, "a 1").unwrap();
+    let (mut rig, _) = Rig::new(&[]).await;
+    symlink(&target, rig.path("a.yaml")).unwrap();
+    rig.expect(&["+a1"]).await;
+    fs::write(&target, "a 22").unwrap();
+    rig.expect(&["+a22"]).await;
+}
+
+#[tokio::test]
+async fn a_replaced_folder_is_watched_again() {
+    let (mut rig, _) = Rig::new(&[("a.yaml", "a 1")]).await;
+    let aside = TempDir::new().unwrap();
+    fs::rename(rig.temp.path(), aside.path().join("old")).unwrap();
+    fs::create_dir(rig.temp.path()).unwrap();
+    rig.write("b.yaml", "b 1");
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(rig.next().await);
+    }
+    seen.sort();
+    assert_eq!(seen, ["+b1", "-a"]);
+    rig.write("b.yaml", "b 2");
+    rig.expect(&["+b2"]).await;
+}
+
+#[tokio::test]
+async fn a_reload_says_again_what_is_wrong() {
+    let (mut rig, _) = Rig::new(&[("a.yaml", "?")]).await;
+    rig.watch.reload();
+    let batch = timeout(SOON, rig.batches.recv()).await.unwrap().unwrap();
+    assert_eq!(batch.diagnostics.len(), 1);
+}
+
+#[tokio::test]
+async fn it_ends_when_dropped() {
+    let (mut rig, _) = Rig::new(&[]).await;
+    drop(rig.watch);
+    assert!(timeout(SOON, rig.batches.recv()).await.unwrap().is_none());
+}
