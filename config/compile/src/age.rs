@@ -5,9 +5,12 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::{Object, Origin};
 
@@ -51,43 +54,77 @@ impl PartialEq for Aged {
 
 impl Eq for Aged {}
 
-/// The objects of one key; never empty. Mostly there is one, and then it takes two words.
+/// The objects of one key, oldest first; never empty. Mostly there is one, and then it takes two words. An object must leave
+/// under the age with which it came.
 #[derive(Debug)]
-enum Claims {
+pub(crate) enum Claims {
     One(Aged),
     #[expect(clippy::box_collection, reason = "keeps the common case at two words")]
     Many(Box<BTreeSet<Aged>>),
 }
 
-/// Objects by key, oldest first. An object must leave under the age with which it came.
-#[derive(Debug)]
-pub(crate) struct Index<K>(BTreeMap<K, Claims>);
+impl Claims {
+    /// One object.
+    pub(crate) fn new(object: &Arc<Object>) -> Self {
+        Self::One(Aged(Arc::clone(object)))
+    }
 
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
+    /// Adds an object, in the place of an earlier version of the same age.
+    pub(crate) fn add(&mut self, object: &Arc<Object>) {
+        let new = Aged(Arc::clone(object));
+        match self {
+            Self::Many(set) => {
+                set.replace(new);
+            }
+            Self::One(old) if *old == new => *old = new,
+            Self::One(old) => *self = Self::Many(Box::new(BTreeSet::from([old.clone(), new]))),
+        }
+    }
+
+    /// Removes an object; says whether none is left.
+    pub(crate) fn remove(&mut self, object: &Arc<Object>) -> bool {
+        let gone = Aged(Arc::clone(object));
+        match self {
+            Self::One(one) => *one == gone,
+            Self::Many(set) => {
+                set.remove(&gone);
+                if set.len() == 1
+                    && let Some(left) = set.pop_first()
+                {
+                    *self = Self::One(left);
+                }
+                false
+            }
+        }
+    }
+
+    /// All objects, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        let (one, many) = match self {
+            Self::One(one) => (Some(one), None),
+            Self::Many(set) => (None, Some(set.iter())),
+        };
+        one.into_iter().chain(many.into_iter().flatten()).map(|Aged(object)| object)
     }
 }
 
-impl<K: Ord> Index<K> {
+/// Objects by key, oldest first.
+#[derive(Debug)]
+pub(crate) struct Index<K>(HashMap<K, Claims, RandomState>);
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Eq + Hash> Index<K> {
     /// Adds `object` under `key`.
     pub(crate) fn insert(&mut self, key: K, object: &Arc<Object>) {
-        let new = Aged(Arc::clone(object));
-        match self.0.get_mut(&key) {
-            None => {
-                self.0.insert(key, Claims::One(new));
-            }
-            Some(Claims::Many(set)) => {
-                set.replace(new);
-            }
-            Some(claims @ Claims::One(_)) => {
-                if let Claims::One(old) = claims
-                    && *old != new
-                {
-                    *claims = Claims::Many(Box::new(BTreeSet::from([old.clone(), new])));
-                } else {
-                    *claims = Claims::One(new);
-                }
+        match self.0.entry(key) {
+            Entry::Occupied(mut claims) => claims.get_mut().add(object),
+            Entry::Vacant(place) => {
+                place.insert(Claims::new(object));
             }
         }
     }
@@ -96,27 +133,9 @@ impl<K: Ord> Index<K> {
     pub(crate) fn remove<Q>(&mut self, key: &Q, object: &Arc<Object>)
     where
         K: Borrow<Q>,
-        Q: Ord + ?Sized,
+        Q: Eq + Hash + ?Sized,
     {
-        let gone = Aged(Arc::clone(object));
-        let empty = match self.0.get_mut(key) {
-            None => false,
-            Some(Claims::One(one)) => *one == gone,
-            Some(claims @ Claims::Many(_)) => {
-                let mut left = None;
-                if let Claims::Many(set) = claims {
-                    set.remove(&gone);
-                    if set.len() == 1 {
-                        left = set.pop_first();
-                    }
-                }
-                if let Some(left) = left {
-                    *claims = Claims::One(left);
-                }
-                false
-            }
-        };
-        if empty {
+        if self.0.get_mut(key).is_some_and(|claims| claims.remove(object)) {
             self.0.remove(key);
         }
     }
@@ -125,37 +144,13 @@ impl<K: Ord> Index<K> {
     pub(crate) fn get<'a, Q>(&'a self, key: &Q) -> impl Iterator<Item = &'a Arc<Object>> + use<'a, K, Q>
     where
         K: Borrow<Q>,
-        Q: Ord + ?Sized,
+        Q: Eq + Hash + ?Sized,
     {
-        let (one, many) = match self.0.get(key) {
-            None => (None, None),
-            Some(Claims::One(one)) => (Some(one), None),
-            Some(Claims::Many(set)) => (None, Some(set.iter())),
-        };
-        one.into_iter().chain(many.into_iter().flatten()).map(|Aged(object)| object)
+        self.0.get(key).into_iter().flat_map(Claims::iter)
     }
 
-    /// The oldest object of `key`.
-    pub(crate) fn oldest<'a, Q>(&'a self, key: &Q) -> Option<&'a Arc<Object>>
-    where
-        K: Borrow<Q>,
-        Q: Ord + ?Sized,
-    {
-        self.get(key).next()
-    }
-
-    /// Whether there is nothing at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// All keys, in order.
+    /// All keys, in no order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.keys()
-    }
-
-    /// The keys from `start` on, in order.
-    pub(crate) fn keys_from<'a>(&'a self, start: &'a K) -> impl Iterator<Item = &'a K> {
-        self.0.range(start..).map(|(key, _)| key)
     }
 }

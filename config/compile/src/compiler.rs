@@ -118,7 +118,7 @@ impl Compiler {
         self.store.get(id)
     }
 
-    /// All objects of a kind.
+    /// All objects of a kind, in no order.
     pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         self.store.all_of_kind(kind)
     }
@@ -132,9 +132,9 @@ impl Compiler {
 
     /// Compiles the rules of the load balancers that may have changed.
     fn serve(&mut self, dirty: &mut Dirty) {
-        let load_balancers = dirty.objects.iter().filter(|id| id.kind == Kind::HttpLoadBalancer);
-        for id in load_balancers {
-            dirty.verdicts.insert(id.clone());
+        let load_balancers: BTreeSet<_> =
+            dirty.objects.extract_if(.., |id| id.kind == Kind::HttpLoadBalancer).collect();
+        for id in &load_balancers {
             let Some(object) = self.store.get(id).cloned() else { continue };
             let Some(lb) = load_balancer::spec(&object) else { continue };
             let served = self.store.counts(id).then(|| {
@@ -149,6 +149,7 @@ impl Compiler {
             dirty.hosts.extend(crate::hosts::concerning(lb));
             dirty.catch_all |= self.catch_all.contains(&Aged(object));
         }
+        dirty.verdicts.extend(load_balancers);
     }
 
     /// Finds the hosts below wildcards whose owner changed, and the load balancers that all this concerns.
@@ -168,7 +169,6 @@ impl Compiler {
 
     fn judge_load_balancers(&mut self, dirty: &mut Dirty, rebound: &mut Rebound, update: &mut Update) {
         for id in std::mem::take(&mut dirty.verdicts) {
-            dirty.objects.remove(&id);
             let court = Court { store: &self.store, names: &self.names, hosts: &self.hosts };
             let (conditions, uses) = match self.store.get(&id) {
                 Some(object) if self.store.counts(&id) => match load_balancer::spec(object) {

@@ -15,12 +15,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::intent::{Cluster, HttpLoadBalancer, Object, Sharing, Spec};
 
-use crate::age::{Aged, Index};
+use crate::age::{Aged, Claims};
 use crate::store::Store;
 
 /// The hosts that the rules of an object name: what it claims.
@@ -64,8 +65,8 @@ pub(crate) enum Verdict {
 /// Claims to hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    exact: Index<Reversed>,
-    wildcards: Index<Reversed>,
+    exact: BTreeMap<Reversed, Claims>,
+    wildcards: BTreeMap<Reversed, Claims>,
     heads: BTreeMap<HostPattern, Aged>,
 }
 
@@ -73,13 +74,21 @@ impl Hosts {
     /// Records that `pattern` concerns `object`.
     pub(crate) fn add(&mut self, pattern: &HostPattern, object: &Arc<Object>) {
         let index = if pattern.is_wildcard() { &mut self.wildcards } else { &mut self.exact };
-        index.insert(Reversed(pattern.clone()), object);
+        match index.entry(Reversed(pattern.clone())) {
+            Entry::Occupied(mut claims) => claims.get_mut().add(object),
+            Entry::Vacant(place) => {
+                place.insert(Claims::new(object));
+            }
+        }
     }
 
     /// Forgets that `pattern` concerns `object`.
     pub(crate) fn remove(&mut self, pattern: &HostPattern, object: &Arc<Object>) {
         let index = if pattern.is_wildcard() { &mut self.wildcards } else { &mut self.exact };
-        index.remove(&Reversed(pattern.clone()), object);
+        let key = Reversed(pattern.clone());
+        if index.get_mut(&key).is_some_and(|claims| claims.remove(object)) {
+            index.remove(&key);
+        }
     }
 
     /// Whom that very pattern concerns, oldest first.
@@ -88,7 +97,7 @@ impl Hosts {
         pattern: &HostPattern,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let index = if pattern.is_wildcard() { &self.wildcards } else { &self.exact };
-        index.get(&Reversed(pattern.clone()))
+        index.get(&Reversed(pattern.clone())).into_iter().flat_map(Claims::iter)
     }
 
     /// All patterns that concern anybody.
@@ -99,8 +108,8 @@ impl Hosts {
     /// All patterns that concern anybody and that a wildcard covers.
     pub(crate) fn below(&self, wildcard: &HostPattern) -> Vec<HostPattern> {
         let start = Reversed(HostPattern::Exact(wildcard.name().clone()));
-        let under = |index: &Index<Reversed>| -> Vec<HostPattern> {
-            let from = index.keys_from(&start).map(|Reversed(pattern)| pattern);
+        let under = |index: &BTreeMap<Reversed, Claims>| -> Vec<HostPattern> {
+            let from = index.range(&start..).map(|(Reversed(pattern), _)| pattern);
             let under = from.take_while(|pattern| pattern.name().is_under(wildcard.name()));
             under.filter(|pattern| *pattern != wildcard && wildcard.covers(pattern)).cloned().collect()
         };

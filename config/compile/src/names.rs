@@ -99,7 +99,7 @@ impl Names {
 
     /// Whose name it is.
     pub(crate) fn holder(&self, name: &str) -> Option<&Arc<Object>> {
-        self.asked.oldest(name)
+        self.asked.get(name).next()
     }
 
     /// The name of an object, or why it has none.

@@ -107,17 +107,17 @@ impl Found {
     }
 
     fn nodes(&mut self, store: &Store, namespace: &str, port: NonZeroU16, only: Option<&[Arc<str>]>) {
+        let mut sets: Vec<_> = store.of_kind(namespace, Kind::NodeSet).collect();
+        sets.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
         let mut nodes: BTreeMap<&str, &Node> = BTreeMap::new();
-        let mut any = false;
-        for object in store.of_kind(namespace, Kind::NodeSet) {
+        for object in &sets {
             if let Spec::NodeSet(set) = &object.spec {
-                any = true;
                 for node in &set.nodes {
                     nodes.entry(&node.name).or_insert(node);
                 }
             }
         }
-        if !any {
+        if sets.is_empty() {
             self.conditions.push(Condition::new(
                 ConditionType::ResolvedRefs,
                 Reason::NodesNotFound,

@@ -4,10 +4,11 @@
 //! and `ConfigMap`s the system's own.
 
 use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use portolan_model::id::{Kind, ObjectRef, SYSTEM_NAMESPACE};
 use portolan_model::intent::{Cluster, Object, Spec};
 use portolan_model::plan::VirtualHost;
@@ -28,21 +29,15 @@ impl Borrow<str> for Entry {
     }
 }
 
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.object.meta.id.name.cmp(&other.object.meta.id.name)
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.object.meta.id.name.hash(state);
     }
 }
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+        self.object.meta.id.name == other.object.meta.id.name
     }
 }
 
@@ -51,13 +46,13 @@ impl Eq for Entry {}
 #[derive(Debug, Default)]
 struct Namespace {
     cluster: Option<Arc<Object>>,
-    objects: BTreeMap<Kind, BTreeSet<Entry>>,
+    objects: BTreeMap<Kind, HashSet<Entry, RandomState>>,
 }
 
 /// All objects by namespace, kind and name.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    namespaces: BTreeMap<Arc<str>, Namespace>,
+    namespaces: HashMap<Arc<str>, Namespace, RandomState>,
     users: Index<(ObjectRef, Kind)>,
 }
 
@@ -152,7 +147,7 @@ impl Store {
         }
     }
 
-    /// All objects of a namespace.
+    /// All objects of a namespace, in no order.
     pub(crate) fn in_namespace<'a>(
         &'a self,
         namespace: &str,
@@ -161,7 +156,7 @@ impl Store {
         objects.flatten().map(|entry| &entry.object)
     }
 
-    /// The objects of one kind in a namespace, by name.
+    /// The objects of one kind in a namespace, in no order.
     pub(crate) fn of_kind<'a>(
         &'a self,
         namespace: &str,
@@ -171,7 +166,7 @@ impl Store {
         objects.into_iter().flatten().map(|entry| &entry.object)
     }
 
-    /// The objects of one kind in all namespaces.
+    /// The objects of one kind in all namespaces, in no order.
     pub(crate) fn all_of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         self.namespaces
             .values()

@@ -2,4 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 mod fleet;
+mod names;
+mod objects;
 mod order;
+mod rules;

@@ -1,0 +1,245 @@
+//! Customer hosts: who may claim them, who owns them, how rules merge.
+
+use std::sync::Arc;
+
+use portolan_model::condition::Reason;
+use portolan_model::id::Kind;
+use portolan_model::intent::{Delta, Object};
+
+use crate::fleet::*;
+
+fn fleet(objects: Vec<Object>) -> Vec<Object> {
+    [proxy(|_| {}), cluster("paris", |_| {}), cluster("tokyo", |_| {})].into_iter().chain(objects).collect()
+}
+
+#[test]
+fn hosts_lie_under_allowed_domains() {
+    for (allowed, claim, served) in [
+        (&["* exclusive"][..], "a.com", true),
+        (&[], "a.com", false),
+        (&["a.com exclusive"], "a.com", true),
+        (&["a.com exclusive"], "x.a.com", true),
+        (&["a.com exclusive"], "*.a.com", true),
+        (&["a.com exclusive"], "**.a.com", true),
+        (&["a.com exclusive"], "xa.com", false),
+        (&["x.a.com exclusive"], "*.a.com", false),
+        (&["b.com exclusive", "a.com shared"], "a.com", true),
+        (&["* exclusive"], "lb.net", false),
+        (&["* exclusive"], "x.lb.net", false),
+        (&["* exclusive"], "*.paris.lb.net", false),
+        (&["* exclusive"], "shop.paris.lb.net", true),
+        (&["* exclusive"], "shop.tokyo.lb.net", false),
+    ] {
+        let compiler = compile([
+            proxy(|_| {}),
+            cluster("paris", |cluster| cluster.allowed_domains = domains(allowed)),
+            lb("paris/shop", 1, &["/ ok.example", &format!("/ {claim}")]),
+        ]);
+        let found = wrong(&compiler, &lb_id("paris/shop"));
+        let refused = found.contains(&(Reason::DomainNotAllowed, "spec.rules[1].hosts[0]".to_owned()));
+        assert_eq!(refused, !served, "{allowed:?} {claim} {found:?}");
+        assert_eq!(!routes(compiler.plan(), claim).is_empty(), served, "{allowed:?} {claim}");
+    }
+}
+
+#[test]
+fn a_rule_serves_its_other_hosts() {
+    let compiler = compile([
+        cluster("paris", |cluster| cluster.allowed_domains = domains(&["a.com exclusive"])),
+        lb("paris/shop", 1, &["/ a.com b.com x.a.com", "/b b.com"]),
+    ]);
+    // The same host is refused once, where it stands first.
+    assert_eq!(
+        wrong(&compiler, &lb_id("paris/shop")),
+        [(Reason::DomainNotAllowed, "spec.rules[0].hosts[1]".to_owned())]
+    );
+    assert_eq!(routes(compiler.plan(), "a.com"), ["/ -> paris/shop#0"]);
+    assert_eq!(routes(compiler.plan(), "x.a.com"), ["/ -> paris/shop#0"]);
+}
+
+/// Claims of paris (first) and tokyo (second), with their ages; who serves which host then.
+#[test]
+fn the_first_claim_owns() {
+    for (say, claims, expected) in [
+        ("the older", [("a.com", 1), ("a.com", 2)], &[("a.com", "paris")][..]),
+        ("the older, the other way", [("a.com", 2), ("a.com", 1)], &[("a.com", "tokyo")]),
+        ("of equals the first by name", [("a.com", 1), ("a.com", 1)], &[("a.com", "paris")]),
+        (
+            "an older wildcard takes all below",
+            [("*.a.com", 1), ("x.a.com", 2)],
+            &[("*.a.com", "paris"), ("x.a.com", "")],
+        ),
+        ("any labels too", [("**.a.com", 1), ("y.x.a.com", 2)], &[("**.a.com", "paris"), ("y.x.a.com", "")]),
+        (
+            "but one label only one",
+            [("*.a.com", 1), ("y.x.a.com", 2)],
+            &[("*.a.com", "paris"), ("y.x.a.com", "tokyo")],
+        ),
+        (
+            "nor the suffix itself",
+            [("*.a.com", 1), ("a.com", 2)],
+            &[("*.a.com", "paris"), ("a.com", "tokyo")],
+        ),
+        (
+            "an older host below stays",
+            [("*.a.com", 2), ("x.a.com", 1)],
+            &[("*.a.com", "paris"), ("x.a.com", "tokyo")],
+        ),
+        (
+            "wildcards below wildcards",
+            [("**.com", 1), ("*.a.com", 2)],
+            &[("**.com", "paris"), ("*.a.com", "")],
+        ),
+        (
+            "a wider wildcard comes later",
+            [("**.com", 2), ("*.a.com", 1)],
+            &[("**.com", "paris"), ("*.a.com", "tokyo")],
+        ),
+        (
+            "the two modes of one suffix",
+            [("*.a.com", 1), ("**.a.com", 2)],
+            &[("*.a.com", "paris"), ("**.a.com", "tokyo")],
+        ),
+    ] {
+        let [(paris, first), (tokyo, second)] = claims;
+        let objects = [lb("paris/p", first, &[paris]), lb("tokyo/t", second, &[tokyo])];
+        for order in [[0, 1], [1, 0]] {
+            let mut compiler = compile(fleet(vec![]));
+            for at in order {
+                compiler.apply([apply(objects[at].clone())]);
+            }
+            for (pattern, owner) in expected {
+                let served = routes(compiler.plan(), pattern).join(", ");
+                let right = if owner.is_empty() {
+                    served.is_empty()
+                } else {
+                    served.starts_with(&format!("-> {owner}/"))
+                };
+                assert!(right, "{say}: {pattern} is served by {served:?}");
+            }
+            let refused = conditions(&compiler, &lb_id("paris/p")).len()
+                + conditions(&compiler, &lb_id("tokyo/t")).len();
+            assert_eq!(
+                refused,
+                objects.len() - expected.iter().filter(|(_, owner)| !owner.is_empty()).count(),
+                "{say}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_the_owner_and_ends_with_it() {
+    let mut compiler = compile(fleet(vec![lb("paris/p", 1, &["*.a.com"]), lb("tokyo/t", 2, &["x.a.com"])]));
+    let found = conditions(&compiler, &lb_id("tokyo/t"));
+    assert_eq!((found[0].reason, &*found[0].field), (Reason::HostTaken, "spec.rules[0].hosts[0]"));
+    assert!(found[0].message.contains("cluster paris"), "{}", found[0].message);
+    assert!(found[0].message.contains("tenant-paris/p"), "{}", found[0].message);
+
+    compiler.apply([Delta::Delete(lb_id("paris/p"))]);
+    assert_eq!(routes(compiler.plan(), "x.a.com"), ["-> tokyo/t#0"]);
+    assert_eq!(conditions(&compiler, &lb_id("tokyo/t")), []);
+}
+
+#[test]
+fn a_refused_claim_does_not_stand_in_the_way() {
+    // Oslo's wildcard is refused by paris', so it does not take x.a.com from paris' younger object.
+    let compiler = compile(
+        fleet(vec![
+            lb("paris/p", 1, &["**.com"]),
+            lb("oslo/o", 2, &["*.a.com"]),
+            lb("paris/q", 3, &["x.a.com"]),
+        ])
+        .into_iter()
+        .chain([cluster("oslo", |_| {})]),
+    );
+    assert_eq!(routes(compiler.plan(), "x.a.com"), ["-> paris/q#0"]);
+}
+
+#[test]
+fn a_certificate_alone_claims_no_host() {
+    // Regression: a host under tls, below a rule's host that is refused, counted as a claim.
+    let oslo = cluster("oslo", |cluster| cluster.allowed_domains = domains(&["a.com exclusive"]));
+    let claim = with_tls(lb("oslo/o", 1, &["**.com"]), &[("s", &["**.a.com"])]);
+    let compiler = compile(fleet(vec![oslo, claim, lb("paris/p", 2, &["x.a.com"])]));
+    assert_eq!(routes(compiler.plan(), "x.a.com"), ["-> paris/p#0"]);
+}
+
+#[test]
+fn shared_hosts_are_one_application() {
+    let fleet = |paris: &[&str], tokyo: &[&str]| {
+        compile([
+            cluster("tokyo", |cluster| cluster.allowed_domains = domains(tokyo)),
+            cluster("paris", |cluster| cluster.allowed_domains = domains(paris)),
+            lb("tokyo/t", 1, &["/ /a a.com > p", "/t a.com > p", "/ /a a.com > q"]),
+            lb("paris/p", 2, &["/p a.com > p", "/a / a.com > p"]),
+        ])
+    };
+    let merged = ["/ /a -> paris/p#1 + tokyo/t#0", "/t -> tokyo/t#1", "/ /a -> tokyo/t#2", "/p -> paris/p#0"];
+    let tokyo_alone = ["/ /a -> tokyo/t#0", "/t -> tokyo/t#1", "/ /a -> tokyo/t#2"];
+    for (paris, tokyo, expected) in [
+        (&["a.com shared"][..], &["a.com shared"][..], &merged[..]),
+        (&["* shared"], &["com shared"], &merged),
+        (&["* shared", "a.com exclusive"], &["* shared"], &tokyo_alone),
+        (&["* shared"], &["* shared", "a.com exclusive"], &tokyo_alone),
+        (&["* exclusive", "a.com shared"], &["a.com shared"], &merged),
+        (&["* exclusive"], &["* exclusive"], &tokyo_alone),
+    ] {
+        let compiler = fleet(paris, tokyo);
+        assert_eq!(routes(compiler.plan(), "a.com"), expected, "{paris:?} {tokyo:?}");
+        let taken =
+            wrong(&compiler, &lb_id("paris/p")).iter().any(|(reason, _)| *reason == Reason::HostTaken);
+        assert_eq!(taken, expected.len() == 3, "{paris:?} {tokyo:?}");
+    }
+}
+
+#[test]
+fn no_match_means_every_path_when_clusters_merge() {
+    let compiler = compile([
+        cluster("tokyo", |cluster| cluster.allowed_domains = domains(&["* shared"])),
+        cluster("paris", |cluster| cluster.allowed_domains = domains(&["* shared"])),
+        lb("tokyo/t", 1, &["a.com"]),
+        lb("paris/p", 2, &["/ a.com"]),
+    ]);
+    assert_eq!(routes(compiler.plan(), "a.com"), ["-> paris/p#0 + tokyo/t#0"]);
+}
+
+#[test]
+fn within_a_tenant_rules_merge_older_objects_first() {
+    let compiler = compile(fleet(vec![
+        lb("paris/young", 2, &["/x a.com", "/y b.com"]),
+        lb("paris/old", 1, &["/1 a.com", "/2", "/3 a.com"]),
+    ]));
+    assert_eq!(
+        routes(compiler.plan(), "a.com"),
+        ["/1 -> paris/old#0", "/3 -> paris/old#2", "/x -> paris/young#0"]
+    );
+}
+
+#[test]
+fn the_catch_all_takes_rules_without_hosts() {
+    let catch_all =
+        |named: Option<&str>| apply(proxy(|proxy| proxy.catch_all_cluster = named.map(Arc::from)));
+    let mut compiler = compile(fleet(vec![
+        lb("paris/young", 2, &["/x", "/y b.com"]),
+        lb("paris/old", 1, &["/1 a.com", "/2"]),
+        lb("tokyo/t", 1, &["/t"]),
+    ]));
+    let mut after = |delta| {
+        compiler.apply([delta]);
+        compiler.plan().catch_all.as_deref().map(shown).unwrap_or_default()
+    };
+    assert_eq!(after(catch_all(Some("paris"))), ["/2 -> paris/old#1", "/x -> paris/young#0"]);
+    assert_eq!(after(apply(lb("paris/old", 3, &["/3"]))), ["/x -> paris/young#0", "/3 -> paris/old#0"]);
+    assert_eq!(after(Delta::Delete(lb_id("paris/young"))), ["/3 -> paris/old#0"]);
+    assert_eq!(after(Delta::Delete(id(Kind::Cluster, "paris"))), [""; 0]);
+    assert_eq!(after(apply(cluster("paris", |_| {}))), ["/3 -> paris/old#0"]);
+    assert_eq!(after(catch_all(Some("tokyo"))), ["/t -> tokyo/t#0"]);
+    assert_eq!(after(catch_all(Some("nowhere"))), [""; 0]);
+    assert_eq!(
+        wrong(&compiler, &id(Kind::Proxy, "default")),
+        [(Reason::ClusterNotFound, "spec.catchAllCluster".to_owned())]
+    );
+    compiler.apply([catch_all(None)]);
+    assert_eq!(conditions(&compiler, &id(Kind::Proxy, "default")), []);
+}
