@@ -75,8 +75,9 @@ fn a_filter_shows_what_concerns_it() {
     let (shop_pool, api_pool) = ("tenant-paris/shop", "tenant-tokyo/api");
     let (secret, condition) = ("Secret/tenant-paris/shop-tls", "UpstreamPool/tenant-tokyo/api");
     type Keys<'a> = &'a [&'a str];
-    // query, hosts, pools, clusters, certificates, server names, conditions
-    let table: &[(&str, &str, Keys<'_>, Keys<'_>, Keys<'_>, Keys<'_>, Keys<'_>, Keys<'_>)] = &[
+    // Filter and value, then hosts, pools, clusters, certificates, server names, conditions.
+    type Row<'a> = (&'a str, &'a str, Keys<'a>, Keys<'a>, Keys<'a>, Keys<'a>, Keys<'a>, Keys<'a>);
+    let table: &[Row<'_>] = &[
         ("host", shop, &[shop], &[shop_pool], &["paris"], &[], &[], &[]),
         ("host", "SHOP.paris.lb.example.net.:8080", &[shop], &[shop_pool], &["paris"], &[], &[], &[]),
         ("host", "www.shop.example", &[wild], &[shop_pool], &["paris"], &[secret], &[wild], &[]),
