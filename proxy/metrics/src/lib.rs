@@ -15,5 +15,6 @@ mod table;
 
 pub use handles::{ClusterMetrics, Connect, ConnectionGuard, Handshake, ListenerMetrics};
 pub use metrics::{Metrics, PoolEndpoints, Reload};
+pub use prometheus::IntCounter;
 pub use reference::reference;
 pub use table::{Kind, Label, METRICS, Metric};

@@ -1,0 +1,46 @@
+# The two that a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help run test test-fast bench fuzz release crds lint doc clean setup setup-tests
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## Install what the build lacks.
+	@deploy/setup.sh build
+
+setup-tests:
+	@deploy/setup.sh build test
+
+run: setup ## Build, and start a demo fleet on this machine: it prints what to try.
+	cargo run --profile quick --locked -p portolan -- demo
+
+test: setup-tests lint test-fast fuzz ## Everything that must pass before a change lands.
+
+test-fast: setup-tests ## Unit, property and end-to-end tests.
+	cargo build --locked -p portolan
+	cargo test --locked --workspace --no-fail-fast
+
+lint: setup-tests ## Format, lints, documentation, the graph of crates.
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@if [ -x tests/graph/check.py ]; then tests/graph/check.py; fi
+
+fuzz: setup-tests ## Each fuzz target for a few seconds (FUZZ_SECONDS).
+	tests/fuzz/run.sh $${FUZZ_SECONDS:-10}
+
+bench: setup-tests ## Compare with nginx, HAProxy, Envoy and a bare Pingora proxy.
+	cargo build --release --locked -p portolan -p portolan-bench-bare -p portolan-bench-load
+	cargo run --release --locked -p portolan-bench-load
+
+crds: ## Write the definitions of the custom resources again, from their Rust types.
+	UPDATE_CRDS=1 cargo test --locked -p portolan-api crds
+
+release: setup ## The binary that is shipped.
+	cargo build --release --locked -p portolan
+
+clean: ## Remove what was built.
+	cargo clean

@@ -1,0 +1,40 @@
+//! `portolan explain`: what would become of a request, from the manifests alone.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use portolan_admin::{ExplainRequest, to_text};
+
+use crate::{check, verdict};
+
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The folder of manifests.
+    #[arg(long)]
+    config: PathBuf,
+    /// The URL, as a client would ask for it: http://shop.paris.lb.example.net/cart
+    url: String,
+    /// A header of the request, "Name: value". A Host takes the place of the URL's.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// The method.
+    #[arg(short = 'X', long = "request", default_value = "GET")]
+    method: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let request = ExplainRequest::parse(&args.url, Some(&args.method), args.headers.iter().map(String::as_str))?;
+    let (compiler, _) = check::compile(&args.config)?;
+    // Nobody has probed these endpoints: those listed count as usable.
+    let verdict = verdict::explain(compiler.plan(), &request, |_| None);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&verdict)?);
+    } else {
+        print!("{}", to_text(&verdict));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,35 @@
+//! The process's own log: lines for people on a terminal, JSON elsewhere; its level can be changed while it runs.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// To change the level by.
+pub(crate) type Handle = reload::Handle<EnvFilter, Registry>;
+
+/// Libraries below say much that is ours to say.
+const QUIET: &str = "pingora_core=off,pingora_proxy=off,pingora_load_balancing=off,hickory_net=error,hickory_proto=error,hickory_resolver=error";
+
+/// Reads a filter as people write it.
+pub(crate) fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(format!("{QUIET},{text}")).with_context(|| format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level"))
+}
+
+/// Starts logging, to standard error.
+pub(crate) fn start(text: &str) -> anyhow::Result<Handle> {
+    let (filter, handle) = reload::Layer::new(filter(text)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    let terminal = std::io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = if terminal {
+        registry.with(lines.with_target(false)).try_init()
+    } else {
+        registry.with(lines.json().flatten_event(true)).try_init()
+    };
+    started.context("cannot start the log")?;
+    Ok(handle)
+}

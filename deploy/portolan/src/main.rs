@@ -1,0 +1,63 @@
+//! The `portolan` binary: arguments and wiring only.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+mod check;
+mod demo;
+mod explain;
+mod log;
+mod read;
+mod run;
+mod state;
+mod verdict;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A programmable global load balancer for fleets of Kubernetes clusters.
+#[derive(Parser)]
+#[command(name = "portolan", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve what the manifests in a folder say, and follow their changes.
+    Run(run::RunArgs),
+    /// Read the manifests in a folder and say what is wrong with them. Exits with 1 if anything is.
+    Check(CheckArgs),
+    /// Say what would become of a request: the route, the pool, the clusters and their shares, and why.
+    Explain(explain::ExplainArgs),
+    /// Print the definitions of the custom resources, for kubectl apply.
+    Crds,
+    /// Start a demo fleet: two clusters of echo servers, certificates made on the spot, and manifests to edit.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Args)]
+struct CheckArgs {
+    /// The folder.
+    folder: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args.folder),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Crds => {
+            print!("{}", portolan_api::crds());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo(args) => demo::demo(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("portolan: {error:#}");
+        ExitCode::FAILURE
+    })
+}

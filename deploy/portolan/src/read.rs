@@ -1,0 +1,20 @@
+//! Reading manifests, with the checks that need other crates' libraries.
+
+use portolan_api::{Checks, Diagnostic, Severity};
+
+/// What the reader leaves to libraries that it does without.
+pub(crate) const CHECKS: Checks = Checks {
+    regex: portolan_route::check_regex,
+    certificate: portolan_certs::read_facts,
+    ca_bundle: portolan_certs::check_ca_bundle,
+    cipher_suite: portolan_certs::check_cipher_suite,
+};
+
+/// Says what is wrong with a manifest.
+pub(crate) fn log(diagnostic: &Diagnostic) {
+    match diagnostic.severity {
+        Severity::Error => tracing::error!("{diagnostic}"),
+        Severity::Warning => tracing::warn!("{diagnostic}"),
+        Severity::Note => tracing::info!("{diagnostic}"),
+    }
+}

@@ -1,0 +1,113 @@
+//! The process as its admin port sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use portolan_admin::ExplainRequest;
+use portolan_api::Diagnostic;
+use portolan_metrics::Metrics;
+use portolan_model::plan::Plan;
+use portolan_proxy::{ListenError, View};
+use serde_json::{Value, json};
+
+use crate::{log, verdict};
+
+/// See the module's documentation.
+pub(crate) struct State {
+    view: View,
+    metrics: Arc<Metrics>,
+    log: log::Handle,
+    inner: Mutex<Inner>,
+    draining: AtomicBool,
+}
+
+struct Inner {
+    plan: Plan,
+    in_force: bool,
+    diagnostics: Vec<Diagnostic>,
+    listen_errors: Vec<String>,
+}
+
+impl State {
+    pub(crate) fn new(view: View, metrics: Arc<Metrics>, log: log::Handle) -> Self {
+        let inner = Inner { plan: Plan::empty(), in_force: false, diagnostics: Vec::new(), listen_errors: Vec::new() };
+        Self { view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
+    }
+
+    /// That plan is in force now.
+    pub(crate) fn in_force(&self, plan: Plan, diagnostics: Vec<Diagnostic>, errors: Vec<ListenError>) {
+        let listen_errors = errors.iter().map(ToString::to_string).collect();
+        *self.inner.lock() = Inner { plan, in_force: true, diagnostics, listen_errors };
+    }
+
+    /// No new requests, please.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl portolan_admin::State for State {
+    fn plan(&self) -> Plan {
+        self.inner.lock().plan.clone()
+    }
+
+    fn diagnostics(&self) -> Value {
+        let inner = self.inner.lock();
+        let read = inner.diagnostics.iter().map(|diagnostic| {
+            json!({
+                "severity": diagnostic.severity.to_string(),
+                "object": diagnostic.object.as_ref().map(ToString::to_string),
+                "file": diagnostic.file,
+                "line": diagnostic.line,
+                "column": diagnostic.column,
+                "field": diagnostic.field,
+                "message": diagnostic.to_string(),
+            })
+        });
+        let listeners = inner.listen_errors.iter().map(|error| json!({"severity": "error", "message": error}));
+        read.chain(listeners).collect()
+    }
+
+    fn metrics(&self) -> String {
+        let plan = self.plan();
+        let mut reasons = std::collections::BTreeMap::new();
+        for (_, conditions) in plan.conditions.iter() {
+            for condition in conditions.iter() {
+                *reasons.entry(format!("{:?}", condition.reason)).or_insert(0) += 1;
+            }
+        }
+        self.metrics.set_conditions(reasons.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        self.view.metrics()
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("draining".into());
+        }
+        let inner = self.inner.lock();
+        match (inner.in_force, inner.listen_errors.first()) {
+            (false, _) => Some("no configuration is in force yet".into()),
+            (true, Some(error)) => Some(error.clone()),
+            (true, None) => None,
+        }
+    }
+
+    fn explain(&self, request: &ExplainRequest) -> Result<Value, String> {
+        Ok(verdict::explain(&self.plan(), request, |pool| self.view.endpoints(pool)))
+    }
+
+    fn certificates(&self) -> Value {
+        let certificates = self.view.certificates();
+        certificates.iter().map(|listed| json!({"secret": listed.secret, "facts": listed.facts})).collect()
+    }
+
+    fn set_log_level(&self, filter: &str) -> Result<(), String> {
+        let filter = log::filter(filter).map_err(|error| format!("{error:#}"))?;
+        self.log.reload(filter).map_err(|error| error.to_string())
+    }
+
+    fn log_level(&self) -> String {
+        self.log.with_current(ToString::to_string).unwrap_or_default()
+    }
+}

@@ -1,0 +1,53 @@
+//! What we say where no upstream does.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora_core::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use portolan_filter::{Format, REQUEST_ID, negotiate, own_answer};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::forward;
+
+/// The answer to a request that failed.
+pub(crate) fn build(request: &RequestHeader, ctx: &Context, failure: Failure) -> Result<(Box<ResponseHeader>, Bytes)> {
+    let id = ctx.request_id.to_str().unwrap_or_default();
+    let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let format = negotiate(&request.headers);
+    let (kind, body) = own_answer(failure.flag.as_str(), status, id, failure.text, format);
+    let mut head = ResponseHeader::build(status, Some(6))?;
+    head.insert_header(header::CONTENT_TYPE, kind)?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    head.insert_header(&REQUEST_ID, ctx.request_id.clone())?;
+    if ctx.explains {
+        forward::explain(&mut head, ctx)?;
+    }
+    Ok((Box::new(head), body.into()))
+}
+
+/// Sends an answer; its body not where the request's method forbids one.
+pub(crate) async fn send(session: &mut Session, head: Box<ResponseHeader>, body: Bytes) -> Result<()> {
+    let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;
+    session.write_response_header(head, bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// The whole answer to an HTTP/1 client whose head was refused: it says nothing that can be trusted, so neither what it
+/// accepts.
+pub(crate) fn bare(failure: Failure) -> Vec<u8> {
+    let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let (kind, body) = own_answer(failure.flag.as_str(), status, "-", failure.text, Format::Plain);
+    let reason = status.canonical_reason().unwrap_or("Refused");
+    format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n{body}",
+        status.as_u16(),
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,163 @@
+//! How a connection is lent to Pingora, and how Pingora's traits are answered.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::Conn;
+
+/// Where a lent connection comes back to.
+#[derive(Clone, Default)]
+pub(crate) struct Home(Arc<Mutex<Option<Box<Conn>>>>);
+
+impl Home {
+    /// Lends the connection out.
+    pub(crate) fn lend(&self, conn: Box<Conn>) -> Lease {
+        Lease { conn: Some(conn), home: self.clone() }
+    }
+
+    /// Takes the connection that came back.
+    pub(crate) fn take(&self) -> Option<Box<Conn>> {
+        self.0.lock().take()
+    }
+}
+
+/// A connection in the hands of a Pingora session. Dropping it brings the connection home.
+pub(crate) struct Lease {
+    conn: Option<Box<Conn>>,
+    home: Home,
+}
+
+impl Lease {
+    fn conn(&mut self) -> Option<Pin<&mut Conn>> {
+        self.conn.as_deref_mut().map(Pin::new)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.home.0.lock() = self.conn.take();
+    }
+}
+
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl AsyncRead for Lease {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Lease {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_flush(cx))
+    }
+
+    /// Pingora closes a session that it will not reuse; the connection's owner decides how ([`Conn::linger`]).
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.conn {
+            Some(conn) => conn.fmt(f),
+            None => f.write_str("no connection"),
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for Lease {
+    async fn shutdown(&mut self) {
+        let _ = self.flush().await;
+    }
+}
+
+impl UniqueID for Lease {
+    fn id(&self) -> i32 {
+        self.conn.as_ref().map_or(-1, |conn| conn.id())
+    }
+}
+
+impl Ssl for Lease {}
+impl Peek for Lease {}
+
+impl GetTimingDigest for Lease {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Lease {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Lease {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+// HTTP/2 owns its connection to the end, so it is given the connection itself.
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> i32 {
+        self.io.tcp().as_raw_fd()
+    }
+}
+
+impl Ssl for Conn {}
+impl Peek for Conn {}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}

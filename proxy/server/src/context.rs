@@ -1,0 +1,141 @@
+//! What is known of a request while it is served.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora_proxy::Session;
+use http::HeaderValue;
+use portolan_balance::InFlight;
+use portolan_filter::{Arrival, Client, CompiledFilter};
+use portolan_model::plan::{Action, Route, VirtualHost};
+use portolan_model::route::Scheme;
+use smallvec::SmallVec;
+
+use crate::failure::Failure;
+use crate::info::{ConnInfo, Incoming};
+use crate::pool::PoolHandle;
+use crate::service::{FOREVER, NOBODY};
+use crate::snapshot::{HostHandle, Snapshot};
+use crate::watch::Watch;
+
+/// Pingora's `CTX`.
+pub(crate) struct Context {
+    incoming: Option<Incoming>,
+    /// The world that the request sees, to its end.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// When its head was whole.
+    pub(crate) started: Instant,
+    /// When it must have ended.
+    pub(crate) end_by: Option<Instant>,
+    /// Ours, or a trusted proxy's.
+    pub(crate) request_id: HeaderValue,
+    /// How it arrived.
+    pub(crate) arrival: Arrival,
+    /// The client, as far as the proxies in front are believed.
+    pub(crate) client: Client,
+    /// Whether the client asked to be told how its request is handled, and may.
+    pub(crate) explains: bool,
+    /// Normalised; empty where there was none.
+    pub(crate) host: String,
+    pub(crate) is_grpc: bool,
+    /// What the router found.
+    pub(crate) target: Option<Target>,
+    /// The pool of the last try.
+    pub(crate) pool: Option<Arc<PoolHandle>>,
+    /// The endpoint of the last try.
+    pub(crate) upstream: Option<SocketAddr>,
+    pub(crate) in_flight: Option<InFlight>,
+    pub(crate) tries: usize,
+    /// Endpoints that are not to be tried again.
+    pub(crate) tried: SmallVec<[SocketAddr; 4]>,
+    /// The next try must not take an idle connection.
+    pub(crate) wants_fresh: bool,
+    pub(crate) try_started: Option<Instant>,
+    /// From a try's start to its response's head.
+    pub(crate) upstream_ms: Option<Duration>,
+    pub(crate) body_seen: u64,
+    /// Why the last try failed, while there may be another.
+    pub(crate) last_failure: Option<Failure>,
+    /// Why the request failed.
+    pub(crate) failure: Option<Failure>,
+    /// The library's word for it.
+    pub(crate) detail: Option<String>,
+}
+
+/// Where a request goes.
+pub(crate) struct Target {
+    pub(crate) host: Arc<HostHandle>,
+    pub(crate) route: usize,
+    pub(crate) action: usize,
+    /// How much of the path a prefix match took.
+    pub(crate) taken: usize,
+}
+
+impl Target {
+    pub(crate) fn route(&self) -> Option<&Route> {
+        let plan: &VirtualHost = std::borrow::Borrow::borrow(&*self.host);
+        plan.routes.get(self.route)
+    }
+}
+
+impl Context {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            incoming: Incoming::current(),
+            snapshot,
+            started: Instant::now(),
+            end_by: None,
+            request_id: HeaderValue::from_static(""),
+            arrival: Arrival { peer: NOBODY, scheme: Scheme::Http, port: 0 },
+            client: Client { address: NOBODY, trusted: false, scheme: Scheme::Http, port: 0 },
+            explains: false,
+            host: String::new(),
+            is_grpc: false,
+            target: None,
+            pool: None,
+            upstream: None,
+            in_flight: None,
+            tries: 0,
+            tried: SmallVec::new(),
+            wants_fresh: false,
+            try_started: None,
+            upstream_ms: None,
+            body_seen: 0,
+            last_failure: None,
+            failure: None,
+            detail: None,
+        }
+    }
+
+    pub(crate) fn conn(&self) -> Option<&Arc<ConnInfo>> {
+        self.incoming.as_ref().map(|incoming| &incoming.conn)
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Arc<Watch>> {
+        self.incoming.as_ref().map(|incoming| &incoming.watch)
+    }
+
+    /// What the request's rule does with it.
+    pub(crate) fn action(&self) -> Option<&Arc<Action>> {
+        let target = self.target.as_ref()?;
+        target.host.action(target.route, target.action)
+    }
+
+    /// The filters of its rule.
+    pub(crate) fn filters(&self) -> &[CompiledFilter] {
+        self.target.as_ref().map(|target| target.host.filters(target.route, target.action)).unwrap_or_default()
+    }
+
+    /// How long it may still take.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.end_by.map_or(FOREVER, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the client waits to be told to send its body.
+    pub(crate) fn expects_continue(&self, session: &Session) -> bool {
+        let request = session.req_header();
+        request.version == http::Version::HTTP_11
+            && request.headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    }
+}

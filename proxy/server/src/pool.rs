@@ -1,0 +1,159 @@
+//! A pool at run time: the plan's endpoints with their living state, and the way to each of them.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::quality::FixedState;
+use pingora_core::protocols::ALPN;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use portolan_balance::{Balancer, EndpointKey, EndpointState, Registry};
+use portolan_model::id::PoolId;
+use portolan_model::plan::{Endpoint, Pool, PoolTls, Trust};
+use portolan_model::pool::UpstreamProtocol;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// Streams on one HTTP/2 connection to an endpoint.
+const UPSTREAM_STREAMS: usize = 100;
+/// What an endpoint may send ahead on one stream.
+const UPSTREAM_STREAM_WINDOW: u32 = 256 << 10;
+/// What an endpoint may send ahead on one connection.
+const UPSTREAM_CONNECTION_WINDOW: u32 = 1 << 20;
+/// How long an idle connection to an endpoint is kept.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(60);
+
+/// The living states of all endpoints, by pool and address.
+pub(crate) type Endpoints = Registry<EndpointKey, EndpointState>;
+
+/// See the module's documentation.
+pub(crate) struct PoolHandle {
+    /// Who it is.
+    pub(crate) id: PoolId,
+    /// What the plan says.
+    pub(crate) plan: Arc<Pool>,
+    /// The plan's endpoints, and those that its names resolve to.
+    pub(crate) endpoints: Box<[EndpointHandle]>,
+    balancer: Balancer,
+    /// Whether connections may be made: not while who vouches for the endpoints is missing.
+    trusted: bool,
+}
+
+/// An endpoint at run time.
+pub(crate) struct EndpointHandle {
+    /// Where.
+    pub(crate) address: SocketAddr,
+    /// Whether it is going away.
+    terminating: bool,
+    /// What is known of it.
+    pub(crate) state: Arc<EndpointState>,
+    peer: HttpPeer,
+}
+
+impl EndpointHandle {
+    /// The way there, for one try.
+    pub(crate) fn peer(&self, connect: Duration, read: Duration, idle: Duration) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.peer.clone());
+        peer.options.connection_timeout = Some(connect);
+        peer.options.total_connection_timeout = Some(connect);
+        peer.options.read_timeout = Some(read);
+        peer.options.write_timeout = Some(idle);
+        peer
+    }
+}
+
+impl PoolHandle {
+    /// Builds the pool of the plan with what its names resolve to. Endpoints that were known keep their state.
+    pub(crate) fn build(id: PoolId, plan: Arc<Pool>, resolved: &[Endpoint], states: &Endpoints, seed: u64) -> Self {
+        let (group, ca) = (reuse_group(&id, &plan), plan.tls.as_ref().and_then(ca));
+        let trusted = !matches!(&plan.tls, Some(PoolTls { trust: Trust::Missing(_), .. }));
+        let endpoints: Box<[EndpointHandle]> = plan
+            .endpoints
+            .iter()
+            .chain(resolved)
+            .map(|endpoint| EndpointHandle {
+                address: endpoint.address,
+                terminating: endpoint.terminating,
+                state: states.get_or_create(EndpointKey { pool: id.clone(), address: endpoint.address }, EndpointState::default),
+                peer: peer(&plan, endpoint.address, group, ca.clone()),
+            })
+            .collect();
+        let weights: Vec<u32> = plan.endpoints.iter().chain(resolved).map(|endpoint| endpoint.weight).collect();
+        let balancer = Balancer::new(plan.balancing, &weights, seed);
+        Self { id, plan, endpoints, balancer, trusted }
+    }
+
+    /// The endpoint for the next try, which has not been tried yet; one that is going away only where no other is left.
+    pub(crate) fn pick(&self, random: u64, tried: &[SocketAddr]) -> Option<usize> {
+        let pick = |terminating: bool| {
+            self.balancer.pick(
+                random,
+                |index| self.endpoints[index].state.in_flight(),
+                |index| {
+                    let endpoint = &self.endpoints[index];
+                    endpoint.terminating == terminating && endpoint.state.is_usable() && !tried.contains(&endpoint.address)
+                },
+            )
+        };
+        pick(false).or_else(|| pick(true))
+    }
+
+    /// The way to an endpoint whose address is yet to be set, for probes.
+    pub(crate) fn peer_template(&self, timeout: Duration) -> HttpPeer {
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let ca = self.plan.tls.as_ref().and_then(ca);
+        let mut peer = peer(&self.plan, anywhere, reuse_group(&self.id, &self.plan), ca);
+        peer.options.connection_timeout = Some(timeout);
+        peer.options.read_timeout = Some(timeout);
+        peer
+    }
+
+    /// Whether any endpoint can take a request.
+    pub(crate) fn is_available(&self) -> bool {
+        self.trusted && self.endpoints.iter().any(|endpoint| endpoint.state.is_usable())
+    }
+
+    /// Whether connections may be made at all.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+}
+
+/// Connections are shared only within a tenant and among pools that trust alike.
+fn reuse_group(id: &PoolId, plan: &Pool) -> u64 {
+    let mut hasher = FixedState::with_seed(1).build_hasher();
+    id.namespace.hash(&mut hasher);
+    plan.tls.hash(&mut hasher);
+    plan.protocol.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn ca(tls: &PoolTls) -> Option<Arc<[WrappedX509]>> {
+    let Trust::Bundle(bundle) = &tls.trust else { return None };
+    Some(CertificateDer::pem_slice_iter(&bundle.pem).flatten().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
+}
+
+fn peer(plan: &Pool, address: SocketAddr, group: u64, ca: Option<Arc<[WrappedX509]>>) -> HttpPeer {
+    let (tls, name) = match &plan.tls {
+        Some(tls) => (true, tls.server_name.as_str().to_owned()),
+        None => (false, String::new()),
+    };
+    let mut peer = HttpPeer::new(address, tls, name);
+    peer.group_key = group;
+    let options = &mut peer.options;
+    options.alpn = match plan.protocol {
+        UpstreamProtocol::Http1 => ALPN::H1,
+        UpstreamProtocol::Http2 => ALPN::H2,
+    };
+    let insecure = matches!(&plan.tls, Some(PoolTls { trust: Trust::Insecure, .. }));
+    options.verify_cert = !insecure;
+    options.verify_hostname = !insecure;
+    options.ca = ca;
+    options.idle_timeout = Some(UPSTREAM_IDLE);
+    options.max_h2_streams = UPSTREAM_STREAMS;
+    options.h2_stream_window_size = Some(UPSTREAM_STREAM_WINDOW);
+    options.h2_connection_window_size = Some(UPSTREAM_CONNECTION_WINDOW);
+    peer
+}

@@ -1,0 +1,124 @@
+//! What is kept of a request that is over: a line of the access log, and counts.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use pingora_proxy::Session;
+
+use crate::access::Line;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::info::ConnInfo;
+use crate::shared::Shared;
+
+/// Records a request.
+pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &Context) {
+    let status = match (session.response_written(), ctx.failure) {
+        (Some(response), _) => response.status.as_u16(),
+        (None, Some(failure)) => failure.status,
+        (None, None) => 499,
+    };
+    let duration = ctx.started.elapsed();
+    let sent = session.body_bytes_sent() as u64;
+    let received = session.body_bytes_read() as u64;
+    let Some(conn) = ctx.conn() else { return };
+    let flag = ctx.failure.map(|failure| failure.flag as usize);
+    let metrics = &conn.listener.metrics;
+    metrics.request(status, flag, duration);
+    metrics.bytes(received, sent);
+    if let Some(cluster) = ctx.action().and_then(|action| ctx.snapshot.clusters.get(action.cluster())) {
+        cluster.metrics.request(status, flag);
+        if let Some(time) = ctx.upstream_ms {
+            cluster.metrics.response(time);
+        }
+    }
+    if !shared.access.is_on() {
+        return;
+    }
+    let request = session.req_header();
+    let action = ctx.action();
+    let mut route = String::new();
+    if let Some(action) = action {
+        let _ = write!(route, "{}/{}", action.object.namespace, action.object.name);
+    }
+    let pool = ctx.pool.as_ref().map(|pool| pool.id.to_string());
+    let time = shared.clock.now();
+    shared.access.write(
+        worker,
+        &Line {
+            time: time.as_str(),
+            request_id: ctx.request_id.to_str().unwrap_or_default(),
+            client: ctx.client.address,
+            peer: conn.peer,
+            listener: &conn.listener.spec.name,
+            protocol: match request.version {
+                http::Version::HTTP_2 => "HTTP/2",
+                http::Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            tls: conn.tls.as_ref().map(|tls| tls.version),
+            server_name: conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            method: request.method.as_str(),
+            host: &ctx.host,
+            path: std::str::from_utf8(request.raw_path()).unwrap_or("(not UTF-8)"),
+            status,
+            flag: ctx.failure.map(|failure| failure.flag.as_str()),
+            reason: ctx.failure.map(|failure| failure.text),
+            detail: ctx.detail.as_deref(),
+            bytes_received: received,
+            bytes_sent: sent,
+            duration_ms: duration.as_secs_f64() * 1000.0,
+            upstream_ms: ctx.upstream_ms.map(|time| time.as_secs_f64() * 1000.0),
+            cluster: action.map(|action| action.cluster()),
+            route: action.map(|_| route.as_str()),
+            rule: action.map(|action| action.rule),
+            pool: pool.as_deref(),
+            upstream: ctx.upstream,
+            retries: (ctx.tries.saturating_sub(1)) as u32,
+            user_agent: request.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()),
+            revision: ctx.snapshot.revision,
+        },
+    );
+}
+
+/// Records a request whose head was refused.
+pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, failure: Failure) {
+    conn.listener.metrics.request(failure.status, Some(failure.flag as usize), Duration::ZERO);
+    if !shared.access.is_on() {
+        return;
+    }
+    let time = shared.clock.now();
+    let peer = conn.peer;
+    shared.access.write(
+        usize::from(peer.port()),
+        &Line {
+            time: time.as_str(),
+            request_id: "",
+            client: peer.ip(),
+            peer,
+            listener: &conn.listener.spec.name,
+            protocol: "HTTP/1.1",
+            tls: conn.tls.as_ref().map(|tls| tls.version),
+            server_name: conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            method: "",
+            host: "",
+            path: "",
+            status: failure.status,
+            flag: Some(failure.flag.as_str()),
+            reason: Some(failure.text),
+            detail: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration_ms: 0.0,
+            upstream_ms: None,
+            cluster: None,
+            route: None,
+            rule: None,
+            pool: None,
+            upstream: None,
+            retries: 0,
+            user_agent: None,
+            revision: shared.snapshot.load().revision,
+        },
+    );
+}

@@ -1,0 +1,198 @@
+//! May this request go on, and where to? Everything that is decided of it before an upstream is asked.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderValue, Version, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use portolan_filter::{Arrival, CompiledFilter, RequestTarget, client, https_location, request_id};
+use portolan_model::host::normalize;
+use portolan_model::policy::HttpsRedirect;
+use portolan_model::route::Scheme;
+use portolan_route::{Outcome, RequestView, normalize_path};
+
+use crate::context::{Context, Target};
+use crate::failure::{Failure, Flag};
+use crate::info::ConnInfo;
+use crate::shared::Shared;
+
+/// Asks to be told how the request is handled; trusted clients are.
+pub(crate) const EXPLAIN: &str = "portolan-explain";
+
+pub(crate) const BODY_TOO_LARGE: Failure = Failure::new(Flag::BodyTooLarge, 413, "the request's body is larger than allowed");
+
+/// Why a request goes no further.
+pub(crate) enum Stop {
+    /// It failed.
+    Fail(Failure),
+    /// It is answered with this redirect.
+    Redirect(Box<ResponseHeader>),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Fail(failure)
+    }
+}
+
+fn bad(text: &'static str) -> Stop {
+    Stop::Fail(Failure::new(Flag::BadRequest, 400, text))
+}
+
+/// Finds out who sent the request and which route it takes.
+pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -> Result<(), Stop> {
+    let Some(conn) = ctx.conn().map(Arc::clone) else {
+        return Err(Stop::Fail(Failure::new(Flag::Internal, 500, "the request has no connection")));
+    };
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let request = session.req_header();
+    ctx.arrival = arrival(&conn);
+    ctx.client = client(&snapshot.proxy.client_address, &ctx.arrival, &request.headers);
+    let random = u128::from(shared.random()) << 64 | u128::from(shared.random());
+    ctx.request_id = request_id(&request.headers, ctx.client.trusted, random);
+    ctx.explains = ctx.client.trusted && request.headers.contains_key(EXPLAIN);
+    ctx.is_grpc = request.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+
+    // HTTP/1.0 may do without a host; then only the catch-all can serve it.
+    let host = authority(request).and_then(normalize);
+    ctx.host = host.map(Cow::into_owned).unwrap_or_default();
+    let path = std::str::from_utf8(request.raw_path()).map_err(|_| bad("the path is not UTF-8"))?;
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    let path = origin_form(path);
+    if request.version == Version::HTTP_2 {
+        judge_http2_target(path, snapshot.proxy.limits.refuse_encoded_slash)?;
+    }
+    let normal = normalize_path(path).map_err(|_| bad("the path has a malformed escape or climbs above its root"))?;
+    misdirected(&conn, ctx, &snapshot)?;
+
+    let view = RequestView { host: &ctx.host, path: &normal, query, method: request.method.as_str(), headers: &request.headers };
+    let target = match snapshot.router.route(&view) {
+        Outcome::Matched(matched) => {
+            Target { host: Arc::clone(matched.virtual_host), route: matched.route, action: 0, taken: matched.taken }
+        }
+        Outcome::NoRoute { .. } => return Err(Failure::new(Flag::NoRoute, 404, "no rule of this host matches the request").into()),
+        Outcome::NoHost => return Err(Failure::new(Flag::NoRoute, 404, "nobody serves this host").into()),
+    };
+    if let Cow::Owned(normal) = normal {
+        let target = match query {
+            Some(query) => format!("{normal}?{query}"),
+            None => normal,
+        };
+        session.req_header_mut().set_raw_path(target.as_bytes()).map_err(|_| bad("the path cannot be normalised"))?;
+    }
+    ctx.target = Some(target);
+    Ok(())
+}
+
+/// Holds the request to its rule's policy, once its action is known, and lets the rule's redirect answer it.
+pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+    let Some(action) = ctx.action().map(Arc::clone) else {
+        return Err(Stop::Fail(Failure::new(Flag::Internal, 500, "the route has no action")));
+    };
+    let policy = &action.policy;
+    if let HttpsRedirect::On { status, port } = policy.https_redirect
+        && ctx.client.scheme == Scheme::Http
+    {
+        let location = with_target(session, ctx, |target| https_location(port, target));
+        return Err(redirect(status, location));
+    }
+    for filter in ctx.filters() {
+        if let CompiledFilter::Redirect(compiled) = filter {
+            let location = with_target(session, ctx, |target| compiled.location(target));
+            return Err(redirect(compiled.status.as_u16(), location));
+        }
+    }
+    if let Some(limit) = policy.max_request_body {
+        let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > limit) {
+            return Err(BODY_TOO_LARGE.into());
+        }
+    }
+    let within = action.timeouts.request.or(policy.request);
+    ctx.end_by = within.map(|within| ctx.started + within);
+    if let (Some(end), Some(watch)) = (ctx.end_by, ctx.watch()) {
+        watch.end_by(end.max(Instant::now()));
+    }
+    session.set_read_timeout(Some(policy.idle));
+    session.set_write_timeout(Some(policy.idle));
+    Ok(())
+}
+
+fn arrival(conn: &ConnInfo) -> Arrival {
+    let scheme = if conn.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    Arrival { peer: conn.peer.ip(), scheme, port: conn.local.port() }
+}
+
+/// The host as the client spells it, with its port.
+pub(crate) fn authority(request: &RequestHeader) -> Option<&str> {
+    match request.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers.get(header::HOST).and_then(|host| host.to_str().ok()),
+    }
+}
+
+/// The path of a target in absolute form (RFC 9112 §3.2.2); the authority has been compared with the host by the gate.
+fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') || target == "*" {
+        return target;
+    }
+    match target.split_once("://").map(|(_, rest)| rest.find('/').map(|at| &rest[at..])) {
+        Some(Some(path)) => path,
+        Some(None) => "/",
+        None => target,
+    }
+}
+
+/// What the gate judges of an HTTP/1 target, for a request that came by streams.
+fn judge_http2_target(path: &str, refuse_encoded_slash: bool) -> Result<(), Stop> {
+    let escapes = |wanted: &str| path.match_indices('%').any(|(at, _)| path.get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(wanted)));
+    if path.contains('#') || escapes("00") {
+        return Err(bad("the path has a fragment or an encoded zero byte"));
+    }
+    if refuse_encoded_slash && (escapes("2f") || escapes("5c")) {
+        return Err(bad("the path has an encoded slash"));
+    }
+    Ok(())
+}
+
+/// RFC 9110 §7.4: a request for a host that another certificate serves belongs on another connection.
+fn misdirected(conn: &ConnInfo, ctx: &Context, snapshot: &crate::snapshot::Snapshot) -> Result<(), Stop> {
+    let Some(name) = conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) else { return Ok(()) };
+    if name == ctx.host || snapshot.certificates.may_share_connection(Some(name), &ctx.host) {
+        return Ok(());
+    }
+    Err(Failure::new(Flag::Misdirected, 421, "the connection was opened for a server name with another certificate").into())
+}
+
+fn with_target<T>(session: &Session, ctx: &Context, then: impl FnOnce(&RequestTarget<'_>) -> T) -> T {
+    let target = std::str::from_utf8(session.req_header().raw_path()).unwrap_or("/");
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    then(&RequestTarget {
+        scheme: ctx.client.scheme,
+        host: &ctx.host,
+        port: ctx.client.port,
+        path: origin_form(path),
+        taken: ctx.target.as_ref().map_or(0, |target| target.taken),
+        query,
+    })
+}
+
+fn redirect(status: u16, location: Option<HeaderValue>) -> Stop {
+    let Some(location) = location else { return bad("the host cannot stand in a redirect") };
+    let build = || {
+        let mut response = ResponseHeader::build(status, Some(4))?;
+        response.insert_header(header::LOCATION, location)?;
+        response.insert_header(header::CONTENT_LENGTH, "0")?;
+        Ok::<_, Box<pingora_core::Error>>(Box::new(response))
+    };
+    build().map_or_else(|_| bad("the redirect cannot be built"), Stop::Redirect)
+}

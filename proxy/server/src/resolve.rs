@@ -1,0 +1,138 @@
+//! Pools that name their endpoints: names are resolved in the background, again and again as their TTL says.
+//!
+//! A name that stops resolving keeps the addresses it had: health checks decide whether they still serve.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use portolan_model::id::PoolId;
+use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, Update};
+use portolan_model::pool::endpoint_allowed;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// Answers are not asked for again sooner, whatever their TTL.
+const SOONEST: Duration = Duration::from_secs(1);
+/// Answers are asked for again after this at the latest.
+const LATEST: Duration = Duration::from_secs(300);
+/// After a failure.
+const AGAIN: Duration = Duration::from_secs(5);
+
+type Resolution = (PoolId, Vec<Endpoint>);
+
+/// See the module's documentation. Needs a tokio runtime.
+pub(crate) struct Resolver {
+    resolver: Option<Arc<TokioResolver>>,
+    results: mpsc::Receiver<Resolution>,
+    sender: mpsc::Sender<Resolution>,
+    pools: HashMap<PoolId, (Arc<Pool>, AbortHandle)>,
+}
+
+impl Resolver {
+    /// Asks `server`, or whom the machine asks.
+    pub(crate) fn new(server: Option<SocketAddr>) -> Self {
+        let (sender, results) = mpsc::channel(64);
+        let resolver = match build(server) {
+            Ok(resolver) => Some(Arc::new(resolver)),
+            Err(error) => {
+                tracing::warn!(%error, "names of endpoints cannot be resolved");
+                None
+            }
+        };
+        Self { resolver, results, sender, pools: HashMap::new() }
+    }
+
+    /// Starts and ends the resolution of pools as an update says.
+    pub(crate) fn follow(&mut self, update: &Update) {
+        for (id, pool) in &update.pools {
+            let same = match (self.pools.get(id), pool) {
+                (Some((before, _)), Some(pool)) => before.names == pool.names && before.allowed == pool.allowed,
+                _ => false,
+            };
+            if same {
+                continue;
+            }
+            if let Some((_, task)) = self.pools.remove(id) {
+                task.abort();
+            }
+            let (Some(pool), Some(resolver)) = (pool, &self.resolver) else { continue };
+            if !pool.names.is_empty() {
+                let task = follow(Arc::clone(resolver), id.clone(), Arc::clone(pool), self.sender.clone());
+                self.pools.insert(id.clone(), (Arc::clone(pool), tokio::spawn(task).abort_handle()));
+            }
+        }
+    }
+
+    /// The next pool whose names resolve to something else than before. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Resolution {
+        loop {
+            match self.results.recv().await {
+                Some((id, endpoints)) if self.pools.contains_key(&id) => return (id, endpoints),
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn build(server: Option<SocketAddr>) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+    let mut builder = match server {
+        None => TokioResolver::builder_tokio()?,
+        Some(server) => {
+            let mut config = NameServerConfig::udp_and_tcp(server.ip());
+            config.connections.iter_mut().for_each(|connection| connection.port = server.port());
+            TokioResolver::builder_with_config(ResolverConfig::from_parts(None, Vec::new(), vec![config]), Default::default())
+        }
+    };
+    builder.options_mut().ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
+    builder.options_mut().cache_size = 0;
+    builder.build()
+}
+
+/// Resolves all names of a pool for as long as it is there.
+async fn follow(resolver: Arc<TokioResolver>, id: PoolId, pool: Arc<Pool>, results: mpsc::Sender<Resolution>) {
+    let mut known: Vec<(Instant, Vec<Endpoint>)> = vec![(Instant::now(), Vec::new()); pool.names.len()];
+    let mut last = None;
+    loop {
+        for (named, (due, endpoints)) in pool.names.iter().zip(&mut known) {
+            if *due > Instant::now() {
+                continue;
+            }
+            match resolver.lookup_ip(format!("{}.", named.name)).await {
+                Ok(answer) => {
+                    *endpoints = answer.iter().filter_map(|ip| endpoint(&pool, named, ip)).collect();
+                    *due = answer.valid_until().clamp(Instant::now() + SOONEST, Instant::now() + LATEST);
+                }
+                Err(error) => {
+                    tracing::warn!(pool = %id, name = %named.name, %error, "an endpoint's name does not resolve");
+                    *due = Instant::now() + AGAIN;
+                }
+            }
+        }
+        let mut all: Vec<Endpoint> = known.iter().flat_map(|(_, endpoints)| endpoints.iter().cloned()).collect();
+        all.sort();
+        all.dedup_by(|a, b| a.address == b.address);
+        if last.as_ref() != Some(&all) {
+            if results.send((id.clone(), all.clone())).await.is_err() {
+                return;
+            }
+            last = Some(all);
+        }
+        let next = known.iter().map(|(due, _)| *due).min().unwrap_or_else(Instant::now);
+        tokio::time::sleep_until(next.into()).await;
+    }
+}
+
+fn endpoint(pool: &Pool, named: &NamedEndpoint, ip: std::net::IpAddr) -> Option<Endpoint> {
+    let ip = ip.to_canonical();
+    endpoint_allowed(ip, pool.allowed.as_deref()).then(|| Endpoint {
+        address: SocketAddr::new(ip, named.port.get()),
+        weight: named.weight,
+        zone: named.zone.clone(),
+        terminating: false,
+    })
+}

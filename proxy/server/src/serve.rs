@@ -1,0 +1,153 @@
+//! What happens on one accepted connection, from its first byte to its last.
+//!
+//! ```text
+//!  PROXY header? ─► TLS? ─► HTTP/2 preface or ALPN? ─┬─► http1: park ─► head ─► Pingora ─► park …
+//!                                                    └─► http2: streams, a task each ─► Pingora
+//! ```
+//!
+//! Each step has a deadline; nothing of a connection that idles is left but [`Conn`] and this task's small state.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use portolan_metrics::Handshake;
+use portolan_wire::proxy_protocol::{self, Likeness, Origin};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::conn::{Conn, Io};
+use crate::info::ConnInfo;
+use crate::listener::ListenerState;
+use crate::tls;
+use crate::watch::Timer;
+use crate::worker::Worker;
+
+mod http1;
+mod http2;
+
+/// RFC 9113 §3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Between two looks at the pieces of a PROXY header that is not whole.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<ListenerState>, tcp: TcpStream, socket_peer: SocketAddr) {
+    let accepted = Instant::now();
+    let mut timer = Timer::new();
+    let metrics = (Arc::clone(&listener.metrics), listener.spec.tls.is_some());
+    let deadline = accepted + worker.shared.snapshot.load().proxy.limits.header_timeout;
+    // Boxed, so that what a handshake needs is gone with it.
+    let opening = Box::pin(open(&worker, listener, tcp, socket_peer, accepted));
+    let opened = timer.until(deadline, opening).await;
+    let (conn, http2) = match opened {
+        Some(Ok(opened)) => opened,
+        // Nobody said a word, or what was said was no opening: nothing to answer.
+        Some(Err(_)) => return,
+        None => {
+            if metrics.1 {
+                metrics.0.handshake(Handshake::Timeout);
+            }
+            return;
+        }
+    };
+    if http2 {
+        Box::pin(http2::serve(worker, conn)).await;
+    } else {
+        http1::serve(worker, conn, timer).await;
+    }
+}
+
+/// Everything before HTTP. Gives the connection and whether it speaks HTTP/2.
+async fn open(
+    worker: &Worker,
+    listener: Arc<ListenerState>,
+    mut tcp: TcpStream,
+    socket_peer: SocketAddr,
+    accepted: Instant,
+) -> io::Result<(Box<Conn>, bool)> {
+    tcp.set_nodelay(true)?;
+    let socket_local = tcp.local_addr()?;
+    let (peer, local) = match proxied(&listener, &mut tcp, socket_peer).await? {
+        Some(addresses) => addresses,
+        None => (socket_peer, socket_local),
+    };
+    let (peer, local) = (canonical(peer), canonical(local));
+    if listener.spec.tls.is_some() {
+        let context = worker.shared.snapshot.load().listener_tls(&listener.spec);
+        let Some(context) = context else { return Err(io::ErrorKind::Unsupported.into()) };
+        let accepted_tls = tls::accept(&context, tcp).await;
+        listener.metrics.handshake(tls::result(&accepted_tls));
+        let (stream, info) = accepted_tls?;
+        let http2 = info.http2;
+        let info = Arc::new(ConnInfo::new(listener, peer, local, Some(info), accepted));
+        return Ok((Box::new(Conn::new(Io::Tls(Box::new(stream)), BytesMut::new(), info)), http2));
+    }
+    let mut held = BytesMut::new();
+    let http2 = listener.spec.http2 && speaks_http2(&mut tcp, &mut held).await?;
+    let info = Arc::new(ConnInfo::new(listener, peer, local, None, accepted));
+    Ok((Box::new(Conn::new(Io::Plain(tcp), held, info)), http2))
+}
+
+/// IPv4 clients of a dual-stack socket are IPv4 clients.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Reads a PROXY header, where the listener believes the peer: the client's address and the one it connected to.
+async fn proxied(listener: &ListenerState, tcp: &mut TcpStream, peer: SocketAddr) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
+    let Some(settings) = &listener.spec.proxy_protocol else { return Ok(None) };
+    let ip = peer.ip().to_canonical();
+    if !settings.trusted.iter().any(|range| range.contains(&ip)) {
+        return if settings.required { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(None) };
+    }
+    let mut buf = [0; proxy_protocol::MAX_V2];
+    let mut seen = 0;
+    loop {
+        let n = tcp.peek(&mut buf).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !settings.required && proxy_protocol::looks_like(&buf[..n]) == Likeness::No {
+            return Ok(None);
+        }
+        if let Some(header) = proxy_protocol::parse(&buf[..n]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+            tcp.read_exact(&mut buf[..header.len]).await?;
+            return Ok(match header.origin {
+                Origin::Proxied { source, destination } => Some((source, destination)),
+                Origin::Local | Origin::Unknown => None,
+            });
+        }
+        if n == seen {
+            tokio::time::sleep(PEEK_AGAIN).await;
+        }
+        seen = n;
+    }
+}
+
+/// Whether a plaintext client begins with the HTTP/2 preface. What was read stays in `held`.
+async fn speaks_http2(tcp: &mut TcpStream, held: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        let n = held.len().min(PREFACE.len());
+        if held[..n] != PREFACE[..n] {
+            return Ok(false);
+        }
+        if n == PREFACE.len() {
+            return Ok(true);
+        }
+        held.reserve(4096);
+        if tcp.read_buf(held).await? == 0 {
+            return if held.has_remaining() { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+    }
+}
+
+/// Writes an answer of our own to a client that Pingora never hears of, and closes.
+async fn refuse(mut conn: Box<Conn>, answer: &[u8], patience: Duration) {
+    if tokio::time::timeout(patience, conn.write_all(answer)).await.is_ok_and(|written| written.is_ok()) {
+        conn.linger(patience).await;
+    }
+}

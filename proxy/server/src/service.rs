@@ -1,0 +1,360 @@
+//! A request on its way: what Pingora asks at each step, and what we answer.
+//!
+//! ```text
+//!  request_filter: host, path, client ─► route ─► answer of our own, or go on
+//!  upstream_peer ─► action (cluster) ─► backend ─► endpoint      (again for each try)
+//!  upstream_request_filter, response_filter: header edits, forwarding headers
+//!  logging: access log, metrics
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use portolan_balance::weighted;
+use portolan_model::plan::Route;
+use portolan_model::pool::UpstreamProtocol;
+
+use crate::answer;
+use crate::context::Context;
+use crate::failure::{Failure, Flag};
+use crate::forward;
+use crate::pool::PoolHandle;
+use crate::request;
+use crate::shared::Shared;
+
+/// Tries of one request, the first included.
+const MAX_TRIES: usize = 3;
+
+/// Our `ProxyHttp`. One per worker.
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Service {
+    pub(crate) fn new(shared: Arc<Shared>, worker: usize) -> Self {
+        Self { shared, worker }
+    }
+
+    /// Which of a route's actions takes the request: by weight among the clusters that are not drained and have an
+    /// endpoint left.
+    fn choose_action(&self, ctx: &Context, route: &Route) -> Option<usize> {
+        if route.actions.len() == 1 {
+            return Some(0);
+        }
+        let snapshot = &ctx.snapshot;
+        let weights: smallvec::SmallVec<[u32; 8]> = route
+            .actions
+            .iter()
+            .map(|action| {
+                let Some(cluster) = snapshot.clusters.get(action.cluster()) else { return 0 };
+                let answers = action.backends.is_empty();
+                let can = answers
+                    || action.backends.iter().any(|backend| {
+                        backend.weight > 0
+                            && snapshot.pools.get(&backend.pool).is_some_and(|pool| pool.pick(0, &ctx.tried).is_some())
+                    });
+                if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
+            })
+            .collect();
+        weighted(weights.iter().copied(), self.shared.random())
+    }
+
+    /// The pool and endpoint of the next try.
+    fn choose(&self, ctx: &mut Context) -> Result<(Arc<PoolHandle>, usize), Failure> {
+        const NO_POOL: Failure = Failure::new(Flag::NoPool, 500, "the route's pool does not exist");
+        const NO_ENDPOINT: Failure = Failure::new(Flag::NoHealthyEndpoint, 503, "no endpoint can take the request");
+        let Some(target) = &ctx.target else { return Err(Failure::new(Flag::Internal, 500, "the request has no route")) };
+        if ctx.tries > 0 {
+            // Another try may go to another cluster.
+            let again = target.route().and_then(|route| self.choose_action(ctx, route));
+            if let (Some(action), Some(target)) = (again, &mut ctx.target) {
+                target.action = action;
+            }
+        }
+        let Some(action) = ctx.action() else { return Err(NO_ENDPOINT) };
+        let random = self.shared.random();
+        let backend = match &*action.backends {
+            [backend] => backend,
+            backends => match weighted(backends.iter().map(|backend| backend.weight), random) {
+                Some(index) => &backends[index],
+                None => return Err(NO_POOL),
+            },
+        };
+        let Some(pool) = ctx.snapshot.pools.get(&backend.pool).cloned() else { return Err(NO_POOL) };
+        ctx.pool = Some(Arc::clone(&pool));
+        if !pool.is_trusted() {
+            return Err(Failure::new(Flag::NoPool, 500, "the CA bundle of the route's pool is missing"));
+        }
+        match pool.pick(random, &ctx.tried) {
+            Some(endpoint) => Ok((pool, endpoint)),
+            None => Err(NO_ENDPOINT),
+        }
+    }
+
+    /// Answers the client ourselves, if it can still be answered.
+    async fn answer(&self, session: &mut Session, ctx: &mut Context, failure: Failure) -> u16 {
+        ctx.failure = Some(failure);
+        if failure.flag == Flag::ClientGone || session.response_written().is_some() {
+            return 0;
+        }
+        // A client that is gone is not owed an answer.
+        if let Ok((head, body)) = answer::build(session.req_header(), ctx, failure) {
+            let _ = answer::send(session, head, body).await;
+        }
+        failure.status
+    }
+
+    /// What an error of Pingora's comes to.
+    fn failure(&self, ctx: &Context, error: &Error) -> Failure {
+        use pingora_core::ErrorSource::{Downstream, Upstream};
+        use pingora_core::ErrorType::{
+            ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
+            TLSHandshakeTimedout, WriteError, WriteTimedout,
+        };
+        if let Some(failure) = ctx.failure {
+            return failure;
+        }
+        if let Some(refusal) = ctx.conn().and_then(|conn| conn.refusal()) {
+            return refusal.into();
+        }
+        if ctx.conn().is_some_and(|conn| conn.slow_body()) {
+            return Failure::new(Flag::ClientTimeout, 408, "the request's body comes too slowly");
+        }
+        if ctx.watch().is_some_and(|watch| watch.expired()) {
+            return Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time");
+        }
+        match (error.esource(), error.etype()) {
+            (Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
+                Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
+            }
+            (Upstream, _) => Failure::new(Flag::UpstreamFailure, 502, "the upstream refused, reset or garbled the exchange"),
+            (Downstream, ReadTimedout | WriteTimedout) => Failure::new(Flag::ClientTimeout, 408, "the client was too slow"),
+            (Downstream, ReadError | WriteError | ConnectionClosed | H2Error) => {
+                Failure::new(Flag::ClientGone, 499, "the client went away")
+            }
+            (Downstream, InvalidHTTPHeader) => Failure::new(Flag::BadRequest, 400, "the request is malformed"),
+            (_, HTTPStatus(status)) => Failure::new(Flag::Internal, *status, "the request was refused"),
+            (Downstream, _) => Failure::new(Flag::BadRequest, 400, "the request is malformed"),
+            _ => Failure::new(Flag::Internal, 500, "the proxy failed"),
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Service {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.shared.snapshot.load_full())
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match request::admit(session, ctx, &self.shared) {
+            Ok(()) => {}
+            Err(request::Stop::Fail(failure)) => {
+                self.answer(session, ctx, failure).await;
+                return Ok(true);
+            }
+            Err(request::Stop::Redirect(redirect)) => {
+                let _ = answer::send(session, redirect, Bytes::new()).await;
+                return Ok(true);
+            }
+        }
+        if let Some(route) = ctx.target.as_ref().and_then(|target| target.route())
+            && route.actions.len() > 1
+        {
+            let Some(action) = self.choose_action(ctx, route) else {
+                self.answer(session, ctx, Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request")).await;
+                return Ok(true);
+            };
+            if let Some(target) = &mut ctx.target {
+                target.action = action;
+            }
+        }
+        if let Err(stop) = request::police(session, ctx) {
+            match stop {
+                request::Stop::Fail(failure) => {
+                    self.answer(session, ctx, failure).await;
+                }
+                request::Stop::Redirect(redirect) => {
+                    let _ = answer::send(session, redirect, Bytes::new()).await;
+                }
+            }
+            return Ok(true);
+        }
+        if ctx.expects_continue(session) {
+            session.write_response_header(Box::new(ResponseHeader::build(100, Some(0))?), false).await?;
+        }
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let chosen = self.choose(ctx);
+        let (pool, index) = match chosen {
+            Ok(chosen) => chosen,
+            Err(failure) => {
+                // What the tries before came to says more than that none is left.
+                let failure = ctx.last_failure.take().unwrap_or(failure);
+                ctx.failure = Some(failure);
+                return Err(Error::new(ErrorType::HTTPStatus(failure.status)));
+            }
+        };
+        let endpoint = &pool.endpoints[index];
+        ctx.tries += 1;
+        ctx.tried.push(endpoint.address);
+        ctx.upstream = Some(endpoint.address);
+        ctx.in_flight = Some(endpoint.state.begin());
+        let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
+        let policy = &action.policy;
+        let per_try = action.timeouts.backend_request.unwrap_or(policy.per_try);
+        // Over HTTP/2 the response's head has no deadline of its own but the one for every read.
+        let read = match pool.plan.protocol {
+            UpstreamProtocol::Http2 if !ctx.is_grpc => per_try.min(ctx.remaining()),
+            _ => policy.idle,
+        };
+        let mut peer = endpoint.peer(policy.connect, read, policy.idle);
+        if ctx.wants_fresh {
+            peer.group_key ^= self.shared.random();
+        }
+        if let Some(watch) = ctx.watch() {
+            watch.begin_try(Instant::now() + policy.connect + per_try);
+        }
+        ctx.try_started = Some(Instant::now());
+        Ok(peer)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        fd: std::os::fd::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let alone = ctx.pool.as_ref().is_some_and(|pool| pool.plan.protocol == UpstreamProtocol::Http1);
+        if let (true, Some(watch)) = (alone, ctx.watch()) {
+            watch.connected(fd);
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.body_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let limit = ctx.action().and_then(|action| action.policy.max_request_body);
+        if limit.is_some_and(|limit| ctx.body_seen > limit) {
+            ctx.failure = Some(request::BODY_TOO_LARGE);
+            return Err(Error::new(ErrorType::HTTPStatus(413)));
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, upstream: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+        // A body that is sent again has been counted once.
+        ctx.body_seen = 0;
+        forward::request(session.req_header(), upstream, ctx)
+    }
+
+    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        if response.status.is_informational() && response.status != 101 {
+            return Ok(());
+        }
+        ctx.upstream_ms = ctx.try_started.map(|started| started.elapsed());
+        if let Some(watch) = ctx.watch() {
+            watch.response_started();
+        }
+        if response.status == 101
+            && let Some(conn) = ctx.conn()
+        {
+            conn.switch_protocols();
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        forward::response(response, ctx)
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        self.end_try(ctx);
+        let expired = ctx.watch().is_some_and(|watch| watch.expired());
+        ctx.last_failure = Some(self.failure(ctx, &error));
+        error.set_retry(ctx.tries < MAX_TRIES && !expired);
+        error
+    }
+
+    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, mut error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+        self.end_try(ctx);
+        let expired = ctx.watch().is_some_and(|watch| watch.expired());
+        let may = ctx.tries < MAX_TRIES
+            && !expired
+            && ctx.failure.is_none()
+            && session.response_written().is_none()
+            && session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated();
+        if may {
+            error.retry.decide_reuse(reused);
+            if error.retry() {
+                // The connection had died while nobody looked; the endpoint may be well.
+                ctx.tried.pop();
+                ctx.wants_fresh = true;
+                ctx.last_failure = Some(self.failure(ctx, &error));
+            }
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let failure = self.failure(ctx, error);
+        ctx.detail = Some(error.etype().as_str().to_owned());
+        let status = self.answer(session, ctx, failure).await;
+        FailToProxy { error_code: status, can_reuse_downstream: status > 0 && failure.flag != Flag::BadRequest }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        self.end_try(ctx);
+        crate::record::request(&self.shared, self.worker, session, ctx);
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Context, _error: &Error, _at: ProxyWarnLogContext) -> bool {
+        true
+    }
+}
+
+impl Service {
+    fn end_try(&self, ctx: &mut Context) {
+        ctx.in_flight = None;
+        if let Some(watch) = ctx.watch() {
+            watch.end_try();
+        }
+    }
+}
+
+/// No address is known: of a request that was not let in far enough to tell.
+pub(crate) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// Longer than any request may take.
+pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

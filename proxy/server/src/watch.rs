@@ -1,0 +1,178 @@
+//! Deadlines of a request that reach into Pingora, which has timeouts per read only.
+//!
+//! A request's context says what must have happened by when ([`Watch`]); the task that serves it polls the request under
+//! [`guard`]. One timer a connection, moved only where a deadline comes sooner than it: the usual request costs a few loads.
+//! When a deadline passes before the response began, the upstream connection is shut down under Pingora's hands, so
+//! that the request fails there and is answered in the usual way; when the response is under way, the request is dropped.
+
+use std::future::poll_fn;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::time::Sleep;
+
+/// How long a request whose upstream was shut down may take to notice.
+const NOTICE: u64 = 1000;
+
+const NONE: u64 = u64::MAX;
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+fn millis(at: Instant) -> u64 {
+    at.saturating_duration_since(epoch()).as_millis().min(u128::from(NONE - 1)) as u64
+}
+
+/// What must have happened by when. Times are milliseconds since the process began to count.
+pub(crate) struct Watch {
+    /// The response's head of the try that runs.
+    head: AtomicU64,
+    /// The response's end.
+    end: AtomicU64,
+    /// The upstream's socket, where it serves this request alone.
+    upstream: AtomicI32,
+    started: AtomicBool,
+    expired: AtomicBool,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            head: AtomicU64::new(NONE),
+            end: AtomicU64::new(NONE),
+            upstream: AtomicI32::new(-1),
+            started: AtomicBool::new(false),
+            expired: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Watch {
+    /// Forgets the request before.
+    pub(crate) fn reset(&self) {
+        self.head.store(NONE, Ordering::Relaxed);
+        self.end.store(NONE, Ordering::Relaxed);
+        self.upstream.store(-1, Ordering::Relaxed);
+        self.started.store(false, Ordering::Relaxed);
+        self.expired.store(false, Ordering::Relaxed);
+    }
+
+    /// The response must have ended by then.
+    pub(crate) fn end_by(&self, at: Instant) {
+        self.end.store(millis(at), Ordering::Relaxed);
+    }
+
+    /// A try begins: the response's head must be here by then.
+    pub(crate) fn begin_try(&self, head_by: Instant) {
+        self.head.store(millis(head_by), Ordering::Relaxed);
+    }
+
+    /// The try has a connection of its own.
+    pub(crate) fn connected(&self, upstream: RawFd) {
+        self.upstream.store(upstream, Ordering::Relaxed);
+    }
+
+    /// The try is over; its connection is not ours any more.
+    pub(crate) fn end_try(&self) {
+        self.head.store(NONE, Ordering::Relaxed);
+        self.upstream.store(-1, Ordering::Relaxed);
+    }
+
+    /// The response's head is here.
+    pub(crate) fn response_started(&self) {
+        self.head.store(NONE, Ordering::Relaxed);
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a deadline has passed.
+    pub(crate) fn expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> u64 {
+        self.head.load(Ordering::Relaxed).min(self.end.load(Ordering::Relaxed))
+    }
+
+    /// A deadline has passed. False where nothing is left but to drop the request.
+    fn expire(&self, now: u64) -> bool {
+        let upstream = self.upstream.load(Ordering::Relaxed);
+        if self.expired.swap(true, Ordering::Relaxed) || self.started.load(Ordering::Relaxed) {
+            return false;
+        }
+        if upstream >= 0 {
+            let _ = shutdown(upstream, Shutdown::Both);
+        }
+        self.head.store(NONE, Ordering::Relaxed);
+        self.end.store(now + NOTICE, Ordering::Relaxed);
+        true
+    }
+}
+
+/// A timer that is moved as seldom as can be.
+pub(crate) struct Timer {
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Timer {
+    /// One that is far away.
+    pub(crate) fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::from_secs(3600))) }
+    }
+
+    /// Waits for `future`, until `at` at most: `None` where that came first.
+    pub(crate) async fn until<F: Future>(&mut self, at: Instant, future: F) -> Option<F::Output> {
+        let at = tokio::time::Instant::from_std(at);
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if at < self.sleep.deadline() {
+                self.sleep.as_mut().reset(at);
+            }
+            while self.sleep.as_mut().poll(cx).is_ready() {
+                if tokio::time::Instant::now() >= at {
+                    return Poll::Ready(None);
+                }
+                self.sleep.as_mut().reset(at);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Runs a request under its deadlines: `None` where it had to be dropped.
+    pub(crate) async fn guard<F: Future>(&mut self, watch: &Watch, request: F) -> Option<F::Output> {
+        let mut request = std::pin::pin!(request);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = request.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let due = |at: u64| tokio::time::Instant::from_std(epoch() + Duration::from_millis(at));
+            loop {
+                let next = watch.next();
+                if next != NONE && due(next) < self.sleep.deadline() {
+                    self.sleep.as_mut().reset(due(next));
+                }
+                if self.sleep.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let now = millis(Instant::now());
+                if now >= next && !watch.expire(now) {
+                    return Poll::Ready(None);
+                }
+                let next = watch.next();
+                let far = tokio::time::Instant::now() + Duration::from_secs(3600);
+                self.sleep.as_mut().reset(if next == NONE { far } else { due(next).min(far) });
+            }
+        })
+        .await
+    }
+}
