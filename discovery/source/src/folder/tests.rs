@@ -234,7 +234,7 @@ fn a_subfolder_that_cannot_be_read_keeps_what_it_said() {
     fs::create_dir(rig.path("sub")).unwrap();
     rig.write("sub/a.yaml", "a 1");
     rig.all();
-    fs::set_permissions(rig.path("sub"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(rig.path("sub"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read it all the same.
     let batch = rig.folder.update(&Dirt::anything());
     assert!(batch.deltas.is_empty(), "{:?}", batch.deltas);
