@@ -78,7 +78,6 @@ pub(crate) struct Conn {
     gate: Option<Gate>,
     /// The current message is whole: what follows is another.
     whole: bool,
-    framing: Option<Framing>,
     out: BytesMut,
     rate: BodyRate,
     info: Arc<ConnInfo>,
@@ -93,7 +92,6 @@ impl Conn {
             passable: 0,
             gate: None,
             whole: false,
-            framing: None,
             out: BytesMut::new(),
             rate: BodyRate::default(),
             info,
@@ -114,7 +112,6 @@ impl Conn {
     /// Ends the request that was running: the next bytes are another head.
     pub(crate) fn next_request(&mut self) {
         self.whole = false;
-        self.framing = None;
         self.rate.reset();
     }
 
@@ -126,11 +123,6 @@ impl Conn {
     /// Bytes of the next head that have arrived.
     pub(crate) fn head_bytes(&self) -> usize {
         self.held.len()
-    }
-
-    /// How the running request is framed.
-    pub(crate) fn framing(&self) -> Option<Framing> {
-        self.framing
     }
 
     /// Whether the request that Pingora was given has passed to its end.
@@ -180,7 +172,6 @@ impl Conn {
             Progress::NeedMore => None,
             Progress::Head { len, framing } => {
                 self.passable = len;
-                self.framing = Some(framing);
                 self.whole = framing.body == portolan_wire::http1::Body::Empty;
                 Some(Head::Ready(framing))
             }

@@ -114,6 +114,9 @@ impl Failure {
         Self { flag, status, text }
     }
 
+    /// A request that had to be dropped under way: its response took too long, or its body stopped coming.
+    pub(crate) const CUT: Self = Self::new(Flag::UpstreamTimeout, 504, "the exchange did not end in time and was cut");
+
     /// The head of a request did not come in time.
     pub(crate) const SLOW_HEAD: Self = Self::new(Flag::ClientTimeout, 408, "the request's head comes too slowly");
 }

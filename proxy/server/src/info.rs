@@ -37,8 +37,6 @@ pub(crate) struct TlsInfo {
     pub(crate) server_name: Option<Box<str>>,
     /// `TLSv1.3`, say.
     pub(crate) version: &'static str,
-    /// The IANA name of the cipher suite.
-    pub(crate) cipher: &'static str,
     /// Whether HTTP/2 was chosen.
     pub(crate) http2: bool,
 }

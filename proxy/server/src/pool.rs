@@ -110,11 +110,6 @@ impl PoolHandle {
         peer
     }
 
-    /// Whether any endpoint can take a request.
-    pub(crate) fn is_available(&self) -> bool {
-        self.trusted && self.endpoints.iter().any(|endpoint| endpoint.state.is_usable())
-    }
-
     /// Whether connections may be made at all.
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted

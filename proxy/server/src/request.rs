@@ -119,6 +119,9 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
     if let (Some(end), Some(watch)) = (ctx.end_by, ctx.watch()) {
         watch.end_by(end.max(Instant::now()));
     }
+    if let (true, Some(watch)) = (session.is_http2() && !session.is_body_done(), ctx.watch()) {
+        watch.body_by(Some(Instant::now() + policy.idle));
+    }
     session.set_read_timeout(Some(policy.idle));
     session.set_write_timeout(Some(policy.idle));
     Ok(())

@@ -252,11 +252,14 @@ impl ProxyHttp for Service {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        if let (true, Some(watch), Some(action)) = (session.is_http2(), ctx.watch(), ctx.action()) {
+            watch.body_by((!end).then(|| Instant::now() + action.policy.idle));
+        }
         ctx.body_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let limit = ctx.action().and_then(|action| action.policy.max_request_body);
         if limit.is_some_and(|limit| ctx.body_seen > limit) {

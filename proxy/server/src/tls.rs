@@ -40,7 +40,6 @@ pub(crate) async fn accept(context: &ListenerContext, tcp: TcpStream) -> io::Res
             Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
-        cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
         http2: session.alpn_protocol() == Some(b"h2"),
     };
     Ok((stream, info))

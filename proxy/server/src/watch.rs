@@ -36,6 +36,8 @@ pub(crate) struct Watch {
     head: AtomicU64,
     /// The response's end.
     end: AtomicU64,
+    /// More of the request's body, where the connection itself does not see to that.
+    body: AtomicU64,
     /// The upstream's socket, where it serves this request alone.
     upstream: AtomicI32,
     started: AtomicBool,
@@ -47,6 +49,7 @@ impl Default for Watch {
         Self {
             head: AtomicU64::new(NONE),
             end: AtomicU64::new(NONE),
+            body: AtomicU64::new(NONE),
             upstream: AtomicI32::new(-1),
             started: AtomicBool::new(false),
             expired: AtomicBool::new(false),
@@ -59,6 +62,7 @@ impl Watch {
     pub(crate) fn reset(&self) {
         self.head.store(NONE, Ordering::Relaxed);
         self.end.store(NONE, Ordering::Relaxed);
+        self.body.store(NONE, Ordering::Relaxed);
         self.upstream.store(-1, Ordering::Relaxed);
         self.started.store(false, Ordering::Relaxed);
         self.expired.store(false, Ordering::Relaxed);
@@ -67,6 +71,11 @@ impl Watch {
     /// The response must have ended by then.
     pub(crate) fn end_by(&self, at: Instant) {
         self.end.store(millis(at), Ordering::Relaxed);
+    }
+
+    /// More of the request's body must have come by then; `None` where it is whole.
+    pub(crate) fn body_by(&self, at: Option<Instant>) {
+        self.body.store(at.map_or(NONE, millis), Ordering::Relaxed);
     }
 
     /// A try begins: the response's head must be here by then.
@@ -97,13 +106,15 @@ impl Watch {
     }
 
     fn next(&self) -> u64 {
-        self.head.load(Ordering::Relaxed).min(self.end.load(Ordering::Relaxed))
+        let (head, end) = (self.head.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+        head.min(end).min(self.body.load(Ordering::Relaxed))
     }
 
     /// A deadline has passed. False where nothing is left but to drop the request.
     fn expire(&self, now: u64) -> bool {
         let upstream = self.upstream.load(Ordering::Relaxed);
-        if self.expired.swap(true, Ordering::Relaxed) || self.started.load(Ordering::Relaxed) {
+        let starved = now >= self.body.load(Ordering::Relaxed);
+        if starved || self.expired.swap(true, Ordering::Relaxed) || self.started.load(Ordering::Relaxed) {
             return false;
         }
         if upstream >= 0 {

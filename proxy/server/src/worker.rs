@@ -3,7 +3,7 @@
 //! Every worker has a socket of its own for each listener (`SO_REUSEPORT`), so that a connection stays on one core from
 //! its first packet to its last upstream byte.
 
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::listener::{ListenerState, Open};
@@ -104,50 +104,48 @@ async fn accept_loop(worker: Arc<Worker>, accept: Accept, open: Arc<Open>) {
             return;
         }
     };
-    let mut stopping = false;
     loop {
-        let accepted = if stopping {
-            // What the kernel has queued for this socket would be reset when it closes.
-            tokio::select! {
-                biased;
-                accepted = listener.accept() => accepted,
-                () = std::future::ready(()) => return,
-            }
-        } else {
-            tokio::select! {
-                biased;
-                _ = stop.changed() => {
-                    stopping = true;
-                    continue;
-                }
-                accepted = listener.accept() => accepted,
-            }
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.changed() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((tcp, peer)) => {
-                let state = state.load_full();
-                let limit = state.spec.max_connections.unwrap_or(u32::MAX);
-                let entered = state.open.enter(limit).zip(worker.shared.open.enter(worker.shared.max_connections()));
-                let (Some(guards), Some(on_worker)) = (entered, open.enter(u32::MAX)) else {
-                    state.metrics.shed();
-                    // Closed without lingering: there is no room to be polite.
-                    let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
-                    continue;
-                };
-                let worker = Arc::clone(&worker);
-                tokio::spawn(async move {
-                    let _guards = (guards, on_worker, state.metrics.connection());
-                    serve::serve(worker, state, tcp, peer).await;
-                });
-            }
+            Ok((tcp, peer)) => admit(&worker, &state, &open, tcp, peer),
+            Err(error) if is_per_connection(&error) => {}
             Err(error) => {
-                if !is_per_connection(&error) {
-                    worker.shared.accept_failed(&error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                worker.shared.accept_failed(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+    // What the kernel has queued for this socket would be reset when it closes.
+    let Ok(socket) = listener.into_std() else { return };
+    while let Ok((tcp, peer)) = socket.accept() {
+        if let Ok(tcp) = tcp.set_nonblocking(true).and_then(|()| TcpStream::from_std(tcp)) {
+            admit(&worker, &state, &open, tcp, peer);
+        }
+    }
+}
+
+/// Serves a connection, if there is room for it.
+fn admit(worker: &Arc<Worker>, state: &ArcSwap<ListenerState>, open: &Arc<Open>, tcp: TcpStream, peer: SocketAddr) {
+    let state = state.load_full();
+    let shared = &worker.shared;
+    let here = state.open.enter(state.spec.max_connections.unwrap_or(u32::MAX));
+    let everywhere = shared.open.enter(shared.max_connections());
+    let (Some(here), Some(everywhere), Some(on_worker)) = (here, everywhere, open.enter(u32::MAX)) else {
+        state.metrics.shed();
+        // Closed without lingering: there is no room to be polite.
+        let _ = socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        return;
+    };
+    let counted = state.metrics.connection();
+    let worker = Arc::clone(worker);
+    tokio::spawn(async move {
+        let _guards = (here, everywhere, on_worker, counted);
+        serve::serve(worker, state, tcp, peer).await;
+    });
 }
 
 /// Whether an accept failed for the one connection's sake.

@@ -10,7 +10,7 @@ use portolan_wire::http1::{EncodedSlash, GateLimits};
 use super::refuse;
 use crate::answer;
 use crate::conn::{Conn, Head, Home};
-use crate::failure::Failure;
+use crate::failure::{Failure, Flag};
 use crate::info::Incoming;
 use crate::record;
 use crate::watch::{Timer, Watch};
@@ -24,6 +24,9 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long before the first bytes of a head count against its rate.
 const RATE_GRACE: Duration = Duration::from_secs(3);
+
+/// We are nobody's tunnel.
+const CONNECT: Failure = Failure::new(Flag::BadRequest, 405, "CONNECT is not served here");
 
 enum Next {
     Process,
@@ -70,7 +73,11 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
         let session = ServerSession::new_http1(Box::new(home.lend(conn)));
         let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::clone(&watch) };
         let request = incoming.scope(worker.proxy.process_new_http(session, shutdown));
-        let reusable = timer.guard(&watch, request).await.flatten().is_some();
+        let served = timer.guard(&watch, request).await;
+        if served.is_none() {
+            record::refusal(&worker.shared, &info, Failure::CUT);
+        }
+        let reusable = served.flatten().is_some();
         let Some(back) = home.take() else { return };
         conn = back;
         if !reusable || !conn.message_is_whole() {
@@ -117,6 +124,7 @@ async fn next_request(
     loop {
         let slow = started + RATE_GRACE + Duration::from_secs(conn.head_bytes() as u64 / rate);
         match timer.until(late.min(slow), conn.read_head()).await {
+            Some(Ok(Head::Ready(framing))) if framing.connect => return Next::Refuse(CONNECT),
             Some(Ok(Head::Ready(_))) => return Next::Process,
             Some(Ok(Head::Refused(refusal))) => return Next::Refuse(refusal.into()),
             Some(Ok(Head::Closed | Head::Truncated) | Err(_)) => return Next::Close,

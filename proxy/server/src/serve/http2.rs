@@ -10,8 +10,9 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
 
 use crate::conn::Conn;
-use crate::failure::Flag;
+use crate::failure::{Failure, Flag};
 use crate::info::Incoming;
+use crate::record;
 use crate::watch::{Timer, Watch};
 use crate::worker::Worker;
 
@@ -118,13 +119,15 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>) {
                 active.count.fetch_add(1, Ordering::Relaxed);
                 let guard = ActiveGuard(Arc::clone(&active));
                 let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::new(Watch::default()) };
-                let worker = Arc::clone(&worker);
+                let (worker, conn) = (Arc::clone(&worker), Arc::clone(&info));
                 tokio::spawn(async move {
                     let _guard = guard;
                     let watch = Arc::clone(&incoming.watch);
                     let session = ServerSession::new_http2(session);
                     let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
-                    Timer::new().guard(&watch, request).await;
+                    if Timer::new().guard(&watch, request).await.is_none() {
+                        record::refusal(&worker.shared, &conn, Failure::CUT);
+                    }
                 });
             }
         }
