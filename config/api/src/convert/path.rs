@@ -1,0 +1,123 @@
+//! Paths, as rules match them and filters write them.
+
+use std::sync::{Arc, LazyLock};
+
+use portolan_model::route::{PathMatch, PathRewrite};
+
+use super::{Cx, Flaw};
+use crate::field::At;
+use crate::kinds::{self, PathMatchType, PathModifier, PathModifierType};
+
+/// The prefix that every path has.
+pub(crate) fn every_path() -> PathMatch {
+    static SLASH: LazyLock<Arc<str>> = LazyLock::new(|| "/".into());
+    PathMatch::Prefix(Arc::clone(&SLASH))
+}
+
+/// A match on the path; errors are noted.
+pub(crate) fn path_match(cx: &mut Cx<'_>, at: &At<'_>, path: &kinds::PathMatch) -> Option<PathMatch> {
+    let at = at.field("value");
+    match path.kind {
+        PathMatchType::RegularExpression => {
+            cx.check(&at, (cx.checks.regex)(&path.value))?;
+            Some(PathMatch::Regex((*path.value).into()))
+        }
+        PathMatchType::Exact => {
+            cx.check(&at, literal(&path.value))?;
+            Some(PathMatch::Exact((*path.value).into()))
+        }
+        PathMatchType::Prefix => {
+            cx.check(&at, literal(&path.value))?;
+            let prefix = path.value.trim_end_matches('/');
+            Some(if prefix.is_empty() { every_path() } else { PathMatch::Prefix(prefix.into()) })
+        }
+    }
+}
+
+/// What the Gateway API asks of the path of a match: absolute, normal, without an encoded slash.
+fn literal(path: &str) -> Result<(), Flaw> {
+    const EXPECTED: &str = "an absolute path such as /api/v1";
+    absolute(path)?;
+    for part in ["//", "/./", "/../", "%2f", "%2F"] {
+        if path.contains(part) {
+            return Err(Flaw::new(
+                format!("the path {path:?} holds {part:?}, so no request would match it"),
+                EXPECTED,
+            ));
+        }
+    }
+    if path.ends_with("/.") || path.ends_with("/..") {
+        return Err(Flaw::new(
+            format!("the path {path:?} ends in dots, so no request would match it"),
+            EXPECTED,
+        ));
+    }
+    Ok(())
+}
+
+/// A path as it may stand in a request: RFC 3986 §3.3, absolute.
+pub(crate) fn absolute(path: &str) -> Result<(), Flaw> {
+    if !path.starts_with('/') {
+        let meant =
+            path.split_once("://").and_then(|(_, rest)| rest.find('/').map(|slash| rest[slash..].to_owned()));
+        let meant = meant.unwrap_or_else(|| format!("/{path}"));
+        return Err(Flaw::new(
+            format!("the path {path:?} does not begin with '/'"),
+            "a path such as /api/v1",
+        )
+        .meant(absolute(&meant).is_ok().then_some(meant)));
+    }
+    let bytes = path.as_bytes();
+    for (index, &byte) in bytes.iter().enumerate() {
+        let ok = match byte {
+            b'%' => bytes.get(index + 1..index + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
+            byte => byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte),
+        };
+        if !ok {
+            let rest = path.get(index..).and_then(|rest| rest.chars().next());
+            let what = rest.map_or_else(|| "a broken character".to_owned(), |c| format!("{c:?}"));
+            return Err(Flaw::new(
+                format!("the path {path:?} holds {what}, which no path can"),
+                "a path without query and fragment; other characters percent-encoded",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How a path changes; errors are noted. `prefixes` says whether all matches of the rule are prefixes.
+pub(crate) fn path_rewrite(
+    cx: &mut Cx<'_>,
+    at: &At<'_>,
+    modifier: &PathModifier,
+    prefixes: bool,
+) -> Option<PathRewrite> {
+    let fields = [
+        ("replaceFullPath", &modifier.replace_full_path),
+        ("replacePrefixMatch", &modifier.replace_prefix_match),
+    ];
+    let (set, other) = match modifier.kind {
+        PathModifierType::ReplaceFullPath => (fields[0], fields[1]),
+        PathModifierType::ReplacePrefixMatch => (fields[1], fields[0]),
+    };
+    if other.1.is_some() {
+        cx.error(&at.field(other.0), format!("does not go with type {:?}", modifier.kind));
+    }
+    let Some(path) = set.1 else {
+        cx.error(at, format!("type {:?} needs the field {:?}", modifier.kind, set.0));
+        return None;
+    };
+    let at_path = at.field(set.0);
+    if modifier.kind == PathModifierType::ReplacePrefixMatch && !prefixes {
+        cx.error(&at.field("type"), "ReplacePrefixMatch needs matches of type Prefix alone in its rule")
+            .expected = Some("matches of type Prefix, or ReplaceFullPath".to_owned());
+    }
+    if !path.is_empty() {
+        cx.check(&at_path, absolute(path))?;
+    }
+    let path: Arc<str> = if path.is_empty() { "/".into() } else { path.as_str().into() };
+    Some(match modifier.kind {
+        PathModifierType::ReplaceFullPath => PathRewrite::Full(path),
+        PathModifierType::ReplacePrefixMatch => PathRewrite::Prefix(path),
+    })
+}

@@ -1,0 +1,24 @@
+//! The custom resources, their reader with diagnostics, and the way into the model.
+//!
+//! ```text
+//!  a file ───────► Reader ──► typed object ──► conversion ──► portolan_model::intent::Object
+//!  an API object ───────────────────┘              └────────► Diagnostic, FieldError
+//!  crate::kinds ─► crds()
+//! ```
+//!
+//! The one way in for both: what a folder refuses, the conversion of API objects refuses in the same words.
+
+mod convert;
+mod crds;
+mod diagnostic;
+mod field;
+pub mod kinds;
+mod reader;
+mod shape;
+mod yaml;
+
+pub use convert::{Checks, Convert, Converted, Cx, Names, POOL_LABEL, Resource, from_api};
+pub use crds::{crd_files, crds, definitions};
+pub use diagnostic::{Diagnostic, Severity};
+pub use field::{FieldError, FieldPath, Step};
+pub use reader::{FileObjects, Reader, read_file};

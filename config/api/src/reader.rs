@@ -1,0 +1,361 @@
+//! From the text of a file to objects of the model, or to what is wrong with them.
+//!
+//! ```text
+//!  text ─► documents ─► tree ─► who is it? ─► shape ─► typed spec ─► conversion ─► Object
+//!                         │          │           │                       │
+//!                         └──────────┴───────────┴───── diagnostics ─────┘
+//! ```
+//!
+//! Invariant: an object comes out only if nothing at all is wrong with it, and one bad document never hides another.
+//! Cost: each document is parsed once and walked a few times; nothing is kept but names that objects share.
+
+mod identity;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::intent::{Meta, Object, Place};
+use serde::Deserialize;
+
+use self::identity::{Identity, Who, identify};
+use crate::convert::{Checks, Convert, Cx, Names, POOL_LABEL};
+use crate::diagnostic::{Diagnostic, Severity, is_secret};
+use crate::field::{At, FieldError, FieldPath, Step};
+use crate::kinds;
+use crate::shape::{Misfit, excerpt, spec_shape, unknown};
+use crate::yaml::{DeError, Document, Node, Position, Problem, Value, documents, from_node, parse};
+
+/// Longer documents are refused unread. (An API server refuses objects past 1.5 MiB, but a `List` holds many.)
+const MAX_DOCUMENT: usize = 16 << 20;
+/// More documents in one file than this are refused.
+const MAX_DOCUMENTS: usize = 1_000_000;
+/// What is told about one object at most.
+const MAX_DIAGNOSTICS: usize = 64;
+
+/// What a file holds.
+#[derive(Clone, Debug, Default)]
+pub struct FileObjects {
+    /// The objects that are right, in the order written.
+    pub objects: Vec<Object>,
+    /// The objects that are there but cannot be used, and why: their last good version stays in force.
+    pub invalid: Vec<(ObjectRef, Vec<Diagnostic>)>,
+    /// What is to be told besides. An error here belongs to no object that could be named.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl FileObjects {
+    /// Everything that is to be told, by line.
+    pub fn all_diagnostics(&self) -> Vec<&Diagnostic> {
+        let invalid = self.invalid.iter().flat_map(|(_, diagnostics)| diagnostics);
+        let mut all: Vec<_> = self.diagnostics.iter().chain(invalid).collect();
+        all.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        all
+    }
+}
+
+/// Reads one file that stands alone; `file` is its name relative to the folder.
+pub fn read_file(file: &str, text: &str, checks: &Checks) -> FileObjects {
+    Reader::new(*checks).read(file, text)
+}
+
+/// Reads files whose objects share their names.
+#[derive(Debug)]
+pub struct Reader {
+    checks: Checks,
+    names: Names,
+}
+
+impl Reader {
+    /// A reader that knows no names yet.
+    pub fn new(checks: Checks) -> Self {
+        Self { checks, names: Names::default() }
+    }
+
+    /// Reads one file; `file` is its name relative to the folder. YAML of many documents, or JSON.
+    pub fn read(&mut self, file: &str, text: &str) -> FileObjects {
+        let mut read = Reading { reader: self, file: file.into(), out: FileObjects::default() };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (index, document) in documents(text).enumerate() {
+            if index >= MAX_DOCUMENTS {
+                let at = Position { line: document.lines_before.saturating_add(1), column: 1 };
+                let message =
+                    format!("more than {MAX_DOCUMENTS} documents in one file: the rest is not read");
+                let flaw = read.flaw(at, FieldPath::default(), message);
+                read.out.diagnostics.push(flaw);
+                break;
+            }
+            read.document(document);
+        }
+        read.out
+    }
+}
+
+/// One file being read.
+struct Reading<'r> {
+    reader: &'r mut Reader,
+    file: Arc<str>,
+    out: FileObjects,
+}
+
+impl Reading<'_> {
+    fn document(&mut self, document: Document<'_>) {
+        if document.text.len() > MAX_DOCUMENT {
+            let at = Position { line: document.lines_before.saturating_add(1), column: 1 };
+            let message = format!("the document is longer than {} MiB", MAX_DOCUMENT >> 20);
+            let flaw = self.flaw(at, FieldPath::default(), message);
+            self.out.diagnostics.push(flaw);
+            return;
+        }
+        let (node, problems) = parse(document.text, document.lines_before);
+        let mut flaws: Vec<_> = problems.into_iter().map(|problem| self.problem(problem)).collect();
+        if !flaws.is_empty() && document.text.contains("Secret") {
+            flaws.iter_mut().for_each(hide);
+        }
+        match node {
+            Some(node) if !(node.is_null() && flaws.is_empty()) => self.manifest(&node, flaws, false),
+            _ => self.out.diagnostics.append(&mut flaws),
+        }
+    }
+
+    /// Reads one manifest. `flaws` is what is wrong with its document already.
+    fn manifest(&mut self, node: &Node<'_>, mut flaws: Vec<Diagnostic>, listed: bool) {
+        let who = identify(node, &mut self.reader.names, listed);
+        match who {
+            Who::List(items) => {
+                if items.is_empty() || !flaws.is_empty() {
+                    self.out.diagnostics.extend(flaws.iter().cloned());
+                }
+                for item in items {
+                    self.manifest(item, flaws.clone(), true);
+                }
+            }
+            Who::Foreign(at, message) => {
+                let mut note = self.flaw(at, FieldPath::default(), message);
+                note.severity = Severity::Note;
+                self.out.diagnostics.append(&mut flaws);
+                self.out.diagnostics.push(note);
+            }
+            Who::Nobody(misfits) => {
+                // What cuts a document short explains what it lacks.
+                if flaws.is_empty() {
+                    flaws.extend(misfits.into_iter().map(|misfit| self.misfit(misfit)));
+                }
+                if !listed || self.out.diagnostics.last() != flaws.last() {
+                    self.out.diagnostics.append(&mut flaws);
+                }
+            }
+            Who::Somebody(identity) => self.object(node, identity, flaws),
+        }
+    }
+
+    fn object(&mut self, node: &Node<'_>, identity: Identity<'_>, mut flaws: Vec<Diagnostic>) {
+        let Identity { kind, id, pool, misfits } = identity;
+        let whole = flaws.is_empty();
+        // What cuts a document short explains what it lacks.
+        let result = if whole {
+            flaws.extend(misfits.into_iter().map(|misfit| self.misfit(misfit)));
+            self.convert(node, kind, id.as_ref(), pool, &mut flaws)
+        } else {
+            None
+        };
+        for flaw in &mut flaws {
+            flaw.object.clone_from(&id);
+            if is_secret(kind) {
+                hide(flaw);
+            }
+        }
+        let surplus = flaws.len().saturating_sub(MAX_DIAGNOSTICS);
+        if surplus > 0 {
+            flaws.truncate(MAX_DIAGNOSTICS);
+            let mut more = self.flaw(
+                node.at,
+                FieldPath::default(),
+                format!("{surplus} or more errors besides in this object"),
+            );
+            more.object.clone_from(&id);
+            flaws.push(more);
+        }
+        match (id, result) {
+            (Some(_), Some(Ok(object))) if flaws.is_empty() => self.out.objects.push(*object),
+            (Some(id), Some(Err(reason))) if flaws.is_empty() => {
+                let mut note = self.flaw(node.at, FieldPath::default(), format!("left aside: {reason}"));
+                note.severity = Severity::Note;
+                note.object = Some(id);
+                note.secret = is_secret(kind);
+                self.out.diagnostics.push(note);
+            }
+            (Some(id), _) => self.out.invalid.push((id, flaws)),
+            (None, _) => self.out.diagnostics.append(&mut flaws),
+        }
+    }
+
+    /// The object, or why it is none of ours; nothing where `flaws` says why.
+    fn convert(
+        &mut self,
+        node: &Node<'_>,
+        kind: Kind,
+        id: Option<&ObjectRef>,
+        pool: Option<&str>,
+        flaws: &mut Vec<Diagnostic>,
+    ) -> Option<Result<Box<Object>, &'static str>> {
+        // Without a name the rest is checked all the same.
+        let nobody = ObjectRef::new(kind, "", "nobody");
+        let id = id.unwrap_or(&nobody);
+        match kind {
+            Kind::Proxy => self.spec::<kinds::ProxySpec>(node, id, flaws),
+            Kind::Cluster => self.spec::<kinds::ClusterSpec>(node, id, flaws),
+            Kind::HttpLoadBalancer => self.spec::<kinds::HTTPLoadBalancerSpec>(node, id, flaws),
+            Kind::UpstreamPool => self.spec::<kinds::UpstreamPoolSpec>(node, id, flaws),
+            Kind::NodeSet => self.spec::<kinds::NodeSetSpec>(node, id, flaws),
+            Kind::TrafficPolicy => self.spec::<kinds::TrafficPolicySpec>(node, id, flaws),
+            Kind::EndpointSlice => self.typed::<EndpointSlice>(node, node, id, pool, &[], flaws),
+            Kind::Secret => self.typed::<Secret>(node, node, id, pool, &[], flaws),
+            Kind::ConfigMap => self.typed::<ConfigMap>(node, node, id, pool, &[], flaws),
+        }
+    }
+
+    /// One of our own kinds: all its fields must be known, and have the shape of the schema.
+    fn spec<'n, T: Deserialize<'n> + Convert>(
+        &mut self,
+        node: &'n Node<'n>,
+        id: &ObjectRef,
+        flaws: &mut Vec<Diagnostic>,
+    ) -> Option<Result<Box<Object>, &'static str>> {
+        let mut misfits = Vec::new();
+        if let Value::Mapping(entries) = &node.value {
+            const KNOWN: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+            let strangers = entries.iter().filter(|entry| !KNOWN.contains(&&*entry.key));
+            misfits.extend(strangers.map(|entry| unknown(entry, KNOWN.into_iter(), None)));
+        }
+        let spec = node.entry("spec");
+        match spec {
+            Some(entry) => {
+                if let Some(shape) = spec_shape(id.kind) {
+                    shape.check(&entry.value, &At::top("spec"), entry.at, &mut misfits);
+                }
+            }
+            None => misfits.push(Misfit {
+                path: At::top("spec").path(),
+                at: node.at,
+                found: String::new(),
+                message: "the field \"spec\" is missing".to_owned(),
+                expected: None,
+                suggestion: None,
+                fatal: true,
+            }),
+        }
+        let fatal = misfits.iter().any(|misfit| misfit.fatal);
+        let paths: Vec<_> = misfits.iter().map(|misfit| misfit.path.clone()).collect();
+        flaws.extend(misfits.into_iter().map(|misfit| self.misfit(misfit)));
+        let spec = spec.filter(|_| !fatal)?;
+        self.typed::<T>(node, &spec.value, id, None, &paths, flaws)
+    }
+
+    /// Makes a `T` of `part` of the manifest and converts it. What is wrong at one of `told` or above has been told.
+    fn typed<'n, T: Deserialize<'n> + Convert>(
+        &mut self,
+        node: &'n Node<'n>,
+        part: &'n Node<'n>,
+        id: &ObjectRef,
+        pool: Option<&str>,
+        told: &[FieldPath],
+        flaws: &mut Vec<Diagnostic>,
+    ) -> Option<Result<Box<Object>, &'static str>> {
+        let typed: T = match from_node(part) {
+            Ok(typed) => typed,
+            Err(error) => {
+                let whole = std::ptr::eq(node, part);
+                flaws.push(self.mistyped(error, node, whole, is_secret(id.kind)));
+                return None;
+            }
+        };
+        let mut cx = Cx::new(id, pool, &self.reader.checks, &mut self.reader.names);
+        let spec = typed.convert(&mut cx);
+        match cx.finish(spec) {
+            Ok(Ok((spec, origin))) => {
+                let place = Place { file: Arc::clone(&self.file), line: node.at.line };
+                let meta = Meta { id: id.clone(), created: None, generation: 0, origin, place: Some(place) };
+                Some(Ok(Box::new(Object { meta, spec })))
+            }
+            Ok(Err(reason)) => Some(Err(reason)),
+            Err(errors) => {
+                let news =
+                    errors.into_iter().filter(|error| !told.iter().any(|path| path.is_under(&error.path)));
+                let news: Vec<_> = news.map(|error| self.field_error(node, error)).collect();
+                flaws.extend(news);
+                None
+            }
+        }
+    }
+
+    /// An error at a place.
+    fn flaw(&self, at: Position, field: FieldPath, message: String) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            object: None,
+            file: self.file.to_string(),
+            line: at.line,
+            column: at.column,
+            field: field.to_string(),
+            found: String::new(),
+            message,
+            expected: None,
+            suggestion: None,
+            secret: false,
+        }
+    }
+
+    fn problem(&self, problem: Problem) -> Diagnostic {
+        let Problem { at, found, message } = problem;
+        Diagnostic { found, ..self.flaw(at, FieldPath::default(), message) }
+    }
+
+    fn misfit(&self, misfit: Misfit) -> Diagnostic {
+        let Misfit { path, at, found, message, expected, suggestion, fatal: _ } = misfit;
+        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }
+    }
+
+    fn mistyped(&self, error: DeError, node: &Node<'_>, whole: bool, secret: bool) -> Diagnostic {
+        let mut path = error.path;
+        if !whole {
+            path.0.insert(0, Step::field("spec"));
+        }
+        // serde quotes what it was given.
+        let message = if secret { "the value cannot be read".to_owned() } else { error.message };
+        let (at, found) = locate(node, &path);
+        Diagnostic { found, ..self.flaw(error.at.unwrap_or(at), path, message) }
+    }
+
+    fn field_error(&self, node: &Node<'_>, error: FieldError) -> Diagnostic {
+        let FieldError { path, message, expected, suggestion } = error;
+        let (at, found) = locate(node, &path);
+        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }
+    }
+}
+
+/// Where a field stands, and its text; the nearest field around it if it is not there.
+fn locate(root: &Node<'_>, path: &FieldPath) -> (Position, String) {
+    let mut node = root;
+    let mut owner = root.at;
+    for step in &path.0 {
+        let next = match (step, &node.value) {
+            (Step::Field(name), _) => node.entry(name).map(|entry| (entry.at, &entry.value)),
+            (Step::Index(index), Value::Sequence(items)) => items.get(*index).map(|item| (item.at, item)),
+            _ => None,
+        };
+        let Some((at, inner)) = next else { return (owner, String::new()) };
+        (owner, node) = (at, inner);
+    }
+    match &node.value {
+        Value::Scalar(text, _) if !text.is_empty() => (node.at, excerpt(node)),
+        _ => (owner, String::new()),
+    }
+}
+
+/// Keeps a secret out of what is shown.
+fn hide(flaw: &mut Diagnostic) {
+    flaw.secret = true;
+    flaw.found.clear();
+}

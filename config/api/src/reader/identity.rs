@@ -1,0 +1,212 @@
+//! Who does a manifest speak of?
+
+use portolan_model::id::{Kind, ObjectRef};
+
+use super::POOL_LABEL;
+use crate::convert::{Names, label, object_name};
+use crate::field::{At, FieldPath, nearest};
+use crate::shape::{Misfit, excerpt, one_of, unknown};
+use crate::yaml::{Node, Position, Value};
+
+const GROUP: &str = "portolan.dev";
+const API_VERSION: &str = "portolan.dev/v1alpha1";
+
+/// The fields of Kubernetes' `ObjectMeta`.
+const METADATA: [&str; 15] = [
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Whom a manifest speaks of.
+pub(super) enum Who<'n> {
+    /// An object of a kind that is read.
+    Somebody(Identity<'n>),
+    /// The items of a `List`.
+    List(&'n [Node<'n>]),
+    /// Something of no interest here: where that is said, and what.
+    Foreign(Position, String),
+    /// It cannot be told.
+    Nobody(Vec<Misfit>),
+}
+
+/// An object of a kind that is read.
+pub(super) struct Identity<'n> {
+    pub(super) kind: Kind,
+    /// Not known if name or namespace are missing.
+    pub(super) id: Option<ObjectRef>,
+    /// The value of [`POOL_LABEL`].
+    pub(super) pool: Option<&'n str>,
+    /// What is wrong with the metadata.
+    pub(super) misfits: Vec<Misfit>,
+}
+
+/// Whom a manifest speaks of; `listed` says that it stands in a `List`.
+pub(super) fn identify<'n>(node: &'n Node<'n>, names: &mut Names, listed: bool) -> Who<'n> {
+    if !matches!(node.value, Value::Mapping(_)) {
+        let mut misfit = misfit(node.at, FieldPath::default(), "a manifest is a mapping".to_owned());
+        misfit.found = excerpt(node);
+        misfit.expected = Some("apiVersion, kind, metadata and spec".to_owned());
+        return Who::Nobody(vec![misfit]);
+    }
+    let mut misfits = Vec::new();
+    let api_version = required_text(node, "apiVersion", &mut misfits);
+    let kind = required_text(node, "kind", &mut misfits);
+    let (Some((api_version, at_version)), Some((kind, at_kind))) = (api_version, kind) else {
+        return Who::Nobody(misfits);
+    };
+    if (api_version, kind) == ("v1", "List") && !listed {
+        return match node.get("items").map(|items| &items.value) {
+            Some(Value::Sequence(items)) => Who::List(items),
+            _ => Who::Nobody(vec![misfit(at_kind, At::top("items").path(), "a List needs items".to_owned())]),
+        };
+    }
+    let known = Kind::ALL.into_iter().find(|k| k.as_str() == kind && k.api_version() == api_version);
+    match known {
+        Some(kind) => Who::Somebody(metadata(node, kind, names, misfits)),
+        None => match stranger(api_version, at_version, kind, at_kind) {
+            Some(misfit) => Who::Nobody(vec![misfit]),
+            None => Who::Foreign(at_kind, format!("left aside: {api_version} {kind} is of no interest here")),
+        },
+    }
+}
+
+/// What is wrong with a kind that claims, or was probably meant, to be ours.
+fn stranger(api_version: &str, at_version: Position, kind: &str, at_kind: Position) -> Option<Misfit> {
+    let ours = || Kind::ALL.into_iter().filter(|kind| kind.api_version() == API_VERSION).map(Kind::as_str);
+    let group = api_version.split('/').next().unwrap_or_default();
+    if api_version == API_VERSION {
+        let mut misfit =
+            misfit(at_kind, At::top("kind").path(), format!("unknown kind {kind:?} of {API_VERSION}"));
+        misfit.found = kind.to_owned();
+        misfit.expected = Some(one_of(ours()));
+        misfit.suggestion = nearest(kind, ours()).map(str::to_owned);
+        return Some(misfit);
+    }
+    let meant = group == GROUP || (ours().any(|name| name == kind) && strsim::levenshtein(group, GROUP) <= 3);
+    meant.then(|| {
+        let mut misfit =
+            misfit(at_version, At::top("apiVersion").path(), format!("unknown apiVersion {api_version:?}"));
+        misfit.found = api_version.to_owned();
+        misfit.expected = Some(API_VERSION.to_owned());
+        misfit.suggestion = Some(API_VERSION.to_owned());
+        misfit
+    })
+}
+
+fn metadata<'n>(node: &'n Node<'n>, kind: Kind, names: &mut Names, mut misfits: Vec<Misfit>) -> Identity<'n> {
+    let at = At::top("metadata");
+    let Some(entry) = node.entry("metadata") else {
+        misfits.push(misfit(node.at, at.path(), "the field \"metadata\" is missing".to_owned()));
+        return Identity { kind, id: None, pool: None, misfits };
+    };
+    let Value::Mapping(fields) = &entry.value.value else {
+        let mut misfit = misfit(entry.at, at.path(), "a mapping belongs here".to_owned());
+        misfit.found = excerpt(&entry.value);
+        misfits.push(misfit);
+        return Identity { kind, id: None, pool: None, misfits };
+    };
+    let strangers = fields.iter().filter(|field| !METADATA.contains(&&*field.key));
+    misfits.extend(strangers.map(|field| unknown(field, METADATA.into_iter(), Some(&at))));
+
+    let mut text = |field: &'static str, missing: bool| {
+        let path = at.field(field).path();
+        match entry.value.entry(field) {
+            Some(found) => {
+                let text = found.value.text().filter(|text| !text.is_empty());
+                if text.is_none() {
+                    let message = format!("{} where a string belongs", found.value.describe());
+                    let mut misfit = misfit(found.value.at.max(found.at), path, message);
+                    misfit.found = excerpt(&found.value);
+                    let quoted = Some(misfit.found.clone()).filter(|found| !found.is_empty());
+                    misfit.suggestion = quoted.map(|found| format!("\"{found}\""));
+                    misfits.push(misfit);
+                }
+                text.map(|text| (text, found.value.at))
+            }
+            None if missing => {
+                misfits.push(misfit(entry.at, path, format!("the field {field:?} is missing")));
+                None
+            }
+            None => None,
+        }
+    };
+    let name = text("name", true);
+    let namespace = text("namespace", !kind.is_cluster_scoped());
+
+    if let Some((name, place)) = name
+        && let Err(flaw) = object_name(name)
+    {
+        misfits.push(flawed(flaw, place, at.field("name").path(), name));
+    }
+    let namespace = match namespace {
+        Some((namespace, place)) if kind.is_cluster_scoped() => {
+            let message = format!("a {kind} lives in no namespace");
+            let mut misfit = misfit(place, at.field("namespace").path(), message);
+            misfit.found = namespace.to_owned();
+            misfits.push(misfit);
+            Some("")
+        }
+        Some((namespace, place)) => {
+            if let Err(flaw) = label(namespace) {
+                misfits.push(flawed(flaw, place, at.field("namespace").path(), namespace));
+            }
+            Some(namespace)
+        }
+        None => kind.is_cluster_scoped().then_some(""),
+    };
+    let id =
+        name.zip(namespace).map(|((name, _), namespace)| ObjectRef::new(kind, names.share(namespace), name));
+    let labels = entry.value.get("labels");
+    let pool = labels.and_then(|labels| labels.get(POOL_LABEL)).and_then(Node::text);
+    Identity { kind, id, pool, misfits }
+}
+
+fn required_text<'n>(
+    node: &'n Node<'n>,
+    field: &'static str,
+    misfits: &mut Vec<Misfit>,
+) -> Option<(&'n str, Position)> {
+    let path = At::top(field).path();
+    match node.entry(field) {
+        Some(entry) => match entry.value.text() {
+            Some(text) => Some((text, entry.value.at)),
+            None => {
+                let message = format!("{} where a string belongs", entry.value.describe());
+                misfits.push(misfit(entry.at, path, message));
+                None
+            }
+        },
+        None => {
+            let mut missing = misfit(node.at, path, format!("the field {field:?} is missing"));
+            if let Value::Mapping(entries) = &node.value
+                && let Some(near) = nearest(field, entries.iter().map(|entry| &*entry.key))
+            {
+                missing.expected = Some(format!("{field:?} in place of {near:?}"));
+            }
+            misfits.push(missing);
+            None
+        }
+    }
+}
+
+fn misfit(at: Position, path: FieldPath, message: String) -> Misfit {
+    Misfit { path, at, found: String::new(), message, expected: None, suggestion: None, fatal: true }
+}
+
+fn flawed(flaw: crate::convert::Flaw, at: Position, path: FieldPath, found: &str) -> Misfit {
+    let crate::convert::Flaw { message, expected, suggestion } = flaw;
+    Misfit { path, at, found: crate::diagnostic::shorten(found), message, expected, suggestion, fatal: false }
+}

@@ -1,0 +1,83 @@
+//! Where do the documents of a stream begin and end?
+//!
+//! At lines that start with `---` or `...` and a blank: YAML forbids these inside any scalar (YAML 1.2.2 §9.1.2), so
+//! that the cut needs no parser, and an error in one document cannot reach the next. Cost: one pass over line starts.
+
+/// One document of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Document<'a> {
+    /// Its text, from its `---` if it has one.
+    pub(crate) text: &'a str,
+    /// How many lines precede it.
+    pub(crate) lines_before: u32,
+}
+
+/// The documents of a stream that hold more than blanks, comments and directives.
+pub(crate) fn documents(stream: &str) -> impl Iterator<Item = Document<'_>> {
+    let mut rest = stream;
+    let mut line = 0;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (text, lines) = cut(rest);
+            let document = Document { text, lines_before: line };
+            rest = &rest[text.len()..];
+            line = line.saturating_add(lines);
+            if !is_empty(text) {
+                return Some(document);
+            }
+        }
+        None
+    })
+}
+
+/// The text up to the next border, and the number of its lines.
+fn cut(rest: &str) -> (&str, u32) {
+    let mut lines = 0;
+    let mut at = 0;
+    loop {
+        let Some(end) = rest[at..].find('\n') else {
+            return (rest, lines + 1);
+        };
+        lines += 1;
+        at += end + 1;
+        if is_border(&rest[at..]) {
+            return (&rest[..at], lines);
+        }
+    }
+}
+
+fn is_border(line: &str) -> bool {
+    (line.starts_with("---") || line.starts_with("..."))
+        && matches!(line.as_bytes().get(3), None | Some(b' ' | b'\t' | b'\r' | b'\n'))
+}
+
+fn is_empty(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = if is_border(line) { &line[3..] } else { line };
+        let plain = line.trim_start();
+        plain.is_empty() || plain.starts_with('#') || line.starts_with('%')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_cut_at_markers_only() {
+        for (stream, expected) in [
+            ("", vec![]),
+            ("# only a comment\n\n---\n---\n# and another\n", vec![]),
+            ("a: 1", vec![("a: 1", 0)]),
+            ("a: 1\n---\nb: 2\n", vec![("a: 1\n", 0), ("---\nb: 2\n", 1)]),
+            ("---\na: 1\n...\n---\nb: 2", vec![("---\na: 1\n", 0), ("---\nb: 2", 3)]),
+            ("%YAML 1.2\n---\na: 1\n", vec![("---\na: 1\n", 1)]),
+            ("--- {a: 1}\n--- {b: 2}\r\n", vec![("--- {a: 1}\n", 0), ("--- {b: 2}\r\n", 1)]),
+            ("a: |\n  ---\n  x\n ---\n----\n---x\n", vec![("a: |\n  ---\n  x\n ---\n----\n---x\n", 0)]),
+            ("a: \"open\n---\nb: 2\n", vec![("a: \"open\n", 0), ("---\nb: 2\n", 1)]),
+        ] {
+            let found: Vec<_> = documents(stream).map(|d| (d.text, d.lines_before)).collect();
+            assert_eq!(found, expected, "{stream:?}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! What wrong manifests are told: every row with its diagnostics, as people see them.
+
+use std::fmt::Write;
+
+use crate::support::{manifest, read};
+
+/// What is wrong, the kind, and a spec of it.
+const SPECS: &[(&str, &str, &str)] = &[
+    ("a misspelt field", "HTTPLoadBalancer", "rules:\n  - backend: [{pool: shop}]"),
+    (
+        "a misspelt field deep inside",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends:\n      - pool: shop\n        wieght: 3",
+    ),
+    (
+        "several things at once",
+        "HTTPLoadBalancer",
+        "host: [x]\nrules:\n  - backends: [{pool: shop, weight: many}]\n    timeouts: {request: 10}\n  - matches: [{path: {type: prefix, value: /}}]",
+    ),
+    (
+        "a scalar where a list belongs",
+        "HTTPLoadBalancer",
+        "hosts: www.example.com\nrules: [{backends: [{pool: shop}]}]",
+    ),
+    (
+        "a list where a mapping belongs",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    timeouts:\n      - request: 5s",
+    ),
+    ("no rules", "HTTPLoadBalancer", "hosts: [www.example.com]"),
+    ("a rule that leads nowhere", "HTTPLoadBalancer", "rules:\n  - matches: [{path: {value: /a}}]"),
+    (
+        "a host with scheme and path",
+        "HTTPLoadBalancer",
+        "hosts: [\"https://www.example.com/shop\"]\nrules: [{backends: [{pool: shop}]}]",
+    ),
+    (
+        "a wildcard in the middle",
+        "HTTPLoadBalancer",
+        "hosts: [\"www.*.example.com\"]\nrules: [{backends: [{pool: shop}]}]",
+    ),
+    (
+        "a host that is an address",
+        "HTTPLoadBalancer",
+        "rules: [{hosts: [192.0.2.1], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a path without its slash",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{path: {value: api}}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a path with a query",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{path: {type: Exact, value: \"/a?b=c\"}}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a path that no request has",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{path: {value: /a/../b}}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a regular expression that does not compile",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{path: {type: RegularExpression, value: \"/(a\"}}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a method in lower case",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{method: get}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "header names that are none",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{headers: [{name: \"X Env\", value: a}, {name: \"X-Env:\", value: a}]}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a header twice in a match",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{headers: [{name: X-Env, value: a}, {name: x-env, value: b}]}], backends: [{pool: shop}]}]",
+    ),
+    (
+        "a header value over two lines",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters:\n      - type: ResponseHeaderModifier\n        responseHeaderModifier:\n          set:\n            - name: X-Env\n              value: \"a\\r\\nSet-Cookie: b\"",
+    ),
+    (
+        "edits of headers that frame the message",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters:\n      - type: RequestHeaderModifier\n        requestHeaderModifier:\n          set: [{name: Content-Length, value: \"0\"}, {name: Host, value: a}]\n          remove: [Transfer-Encoding]",
+    ),
+    (
+        "a filter without its settings",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters: [{type: URLRewrite}]",
+    ),
+    (
+        "a filter with another's settings",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters: [{type: RequestHeaderModifier, responseHeaderModifier: {remove: [X-A]}}]",
+    ),
+    (
+        "a filter type that does not exist",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters: [{type: UrlRewrite, urlRewrite: {hostname: a.example}}]",
+    ),
+    (
+        "a filter twice",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}, {type: URLRewrite, urlRewrite: {hostname: b.example}}]",
+    ),
+    (
+        "redirect and rewrite together",
+        "HTTPLoadBalancer",
+        "rules:\n  - filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}, {type: RequestRedirect, requestRedirect: {scheme: https}}]",
+    ),
+    (
+        "a redirect with a status that is none",
+        "HTTPLoadBalancer",
+        "rules:\n  - filters: [{type: RequestRedirect, requestRedirect: {scheme: HTTPS, statusCode: 200}}]",
+    ),
+    (
+        "the status of a redirect",
+        "HTTPLoadBalancer",
+        "rules:\n  - filters: [{type: RequestRedirect, requestRedirect: {scheme: https, hostname: \"*.example.com\", statusCode: 304}}]",
+    ),
+    (
+        "a prefix replaced where none is matched",
+        "HTTPLoadBalancer",
+        "rules:\n  - matches: [{path: {type: Exact, value: /a}}]\n    backends: [{pool: shop}]\n    filters:\n      - type: URLRewrite\n        urlRewrite:\n          path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}",
+    ),
+    (
+        "a path modifier with the other's field",
+        "HTTPLoadBalancer",
+        "rules:\n  - backends: [{pool: shop}]\n    filters:\n      - type: URLRewrite\n        urlRewrite:\n          path: {type: ReplaceFullPath, replacePrefixMatch: /b}",
+    ),
+    ("a pool name that is none", "HTTPLoadBalancer", "rules: [{backends: [{pool: Shop_V1}]}]"),
+    ("a pool twice", "HTTPLoadBalancer", "rules: [{backends: [{pool: shop}, {pool: shop, weight: 5}]}]"),
+    ("a weight below zero", "HTTPLoadBalancer", "rules: [{backends: [{pool: shop, weight: -1}]}]"),
+    (
+        "a try longer than the request",
+        "HTTPLoadBalancer",
+        "rules: [{backends: [{pool: shop}], timeouts: {request: 5s, backendRequest: 10s}}]",
+    ),
+    (
+        "durations that are none",
+        "HTTPLoadBalancer",
+        "rules: [{backends: [{pool: shop}], timeouts: {request: 1d, backendRequest: 5 s}}]",
+    ),
+    (
+        "an unreadable time",
+        "HTTPLoadBalancer",
+        "origin: {kind: Ingress, namespace: a, name: b, creationTimestamp: yesterday}\nrules: [{backends: [{pool: shop}]}]",
+    ),
+    ("a pool without endpoints", "UpstreamPool", "balancing: RoundRobin"),
+    (
+        "a pool with two sources",
+        "UpstreamPool",
+        "endpoints: [{address: 192.0.2.1, port: 80}]\nnodePort: {port: 30080}",
+    ),
+    (
+        "ports out of bounds",
+        "UpstreamPool",
+        "endpoints:\n  - {address: 192.0.2.1, port: 0}\n  - {address: 192.0.2.1, port: 70000}\n  - {address: 192.0.2.1, port: http}\n  - {address: 192.0.2.1, port: \"80\"}",
+    ),
+    (
+        "addresses that are none",
+        "UpstreamPool",
+        "endpoints:\n  - {address: \"192.0.2.1:80\", port: 80}\n  - {address: \"http://a.example\", port: 80}",
+    ),
+    (
+        "an endpoint twice",
+        "UpstreamPool",
+        "endpoints:\n  - {address: 192.0.2.1, port: 80}\n  - {address: 192.0.2.1, port: 80}",
+    ),
+    (
+        "a balancing that does not exist",
+        "UpstreamPool",
+        "endpoints: []\nbalancing: LeastRequests\nprotocol: h2c",
+    ),
+    ("TLS that nobody vouches for", "UpstreamPool", "endpoints: []\ntls: {serverName: a.example}"),
+    (
+        "TLS with two ways to verify",
+        "UpstreamPool",
+        "endpoints: []\ntls: {serverName: a.example, caRef: {name: ca}, insecureSkipVerify: true}",
+    ),
+    ("TLS without a server name", "UpstreamPool", "endpoints: []\ntls: {systemTrust: yes}"),
+    ("a health check that asks nothing", "UpstreamPool", "endpoints: []\nhealthCheck: {interval: 5s}"),
+    (
+        "a health check out of bounds",
+        "UpstreamPool",
+        "endpoints: []\nhealthCheck:\n  http: {path: healthz, expectedStatuses: {from: 300, to: 200}}\n  interval: 10ms\n  timeout: 0s",
+    ),
+    (
+        "a node without an address",
+        "NodeSet",
+        "nodes:\n  - {name: a, addresses: []}\n  - {name: b, addresses: [node-b]}\n  - {name: b, addresses: [192.0.2.2]}",
+    ),
+    ("a policy without a target", "TrafficPolicy", "targetRefs: []\nmaxRequestBody: 10Mi"),
+    (
+        "a policy on what takes none",
+        "TrafficPolicy",
+        "targetRefs: [{kind: Gateway, name: a}, {kind: cluster, name: paris}]",
+    ),
+    (
+        "sizes that are none",
+        "TrafficPolicy",
+        "targetRefs: [{kind: Cluster, name: paris}]\nmaxRequestBody: 10MB",
+    ),
+    (
+        "a redirect that changes the method",
+        "TrafficPolicy",
+        "targetRefs: [{kind: Cluster, name: Paris}]\ntimeouts: {connect: 0s}\nhttpsRedirect: {statusCode: 303}",
+    ),
+    (
+        "a limit that is a number",
+        "TrafficPolicy",
+        "targetRefs: [{kind: Cluster, name: paris}]\ntimeouts: {connect: 0s, perTry: 5}",
+    ),
+    (
+        "HSTS without an age",
+        "TrafficPolicy",
+        "targetRefs: [{kind: Cluster, name: paris}]\nhsts: {preload: true}",
+    ),
+    (
+        "listeners that collide",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 80, protocol: HTTP}\n  - {name: b, port: 80, protocol: HTTP, address: 192.0.2.1}\n  - {name: a, port: 81, protocol: HTTP}",
+    ),
+    (
+        "TLS on plain HTTP",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 80, protocol: HTTP, tls: {selfSigned: true}}",
+    ),
+    (
+        "a TLS version that is a number",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 443, protocol: HTTPS, tls: {minVersion: 1.2}}\n  - {name: b, port: 444, protocol: HTTPS, tls: {minVersion: \"1.1\"}}",
+    ),
+    (
+        "a cipher suite that is not offered",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 443, protocol: HTTPS, tls: {cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}}",
+    ),
+    (
+        "ranges of addresses that are none",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 80, protocol: HTTP, address: localhost, proxyProtocol: {trustedCIDRs: [10.0.0.1/8, 10.0.0.1, anywhere]}}",
+    ),
+    (
+        "limits out of bounds",
+        "Proxy",
+        "lbDomain: \"*.lb.example.net\"\nlisteners: []\nlimits: {maxHeaderBytes: 10, maxHeaders: 1000}\nworkers: 0",
+    ),
+    (
+        "an access log to nowhere",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners: [{name: a, port: 80, protocol: HTTP}]\naccessLog: {output: File}",
+    ),
+    (
+        "an access log that is off",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners: [{name: a, port: 80, protocol: HTTP}]\naccessLog: {output: Off}",
+    ),
+    (
+        "a sharing that does not exist",
+        "Cluster",
+        "allowedDomains: [{suffix: a.example, sharing: shared}]\ndrain: yes",
+    ),
+    (
+        "allowed domains twice",
+        "Cluster",
+        "allowedDomains: [{suffix: \"*.example.com\"}, {suffix: a.example}, {suffix: A.example}]\nallowedEndpointCIDRs: [10.0.0.0]\ncertificateRef: {name: a, namespace: B}",
+    ),
+];
+
+/// What is wrong, and a whole file.
+const FILES: &[(&str, &str)] = &[
+    (
+        "no YAML",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\nspec:\n  weight: [1\n",
+    ),
+    ("a tab", "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n\tname: paris\n"),
+    (
+        "a key twice",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\nspec:\n  weight: 1\n  weight: 2\n",
+    ),
+    (
+        "an alias without its anchor",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\nspec:\n  locality: *eu\n",
+    ),
+    ("not a mapping", "- a\n- b\n"),
+    ("just words", "hello there\n"),
+    ("no kind", "apiVersion: portolan.dev/v1alpha1\nmetadata:\n  name: paris\nspec: {}\n"),
+    (
+        "a misspelt apiVersion field",
+        "apiversion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\nspec: {}\n",
+    ),
+    (
+        "an unknown kind of ours",
+        "apiVersion: portolan.dev/v1alpha1\nkind: HttpLoadBalancer\nmetadata:\n  name: shop\n  namespace: tenant-paris\nspec: {}\n",
+    ),
+    (
+        "an unknown version of ours",
+        "apiVersion: portolan.dev/v1\nkind: Cluster\nmetadata:\n  name: paris\nspec: {}\n",
+    ),
+    (
+        "a group that is nearly ours",
+        "apiVersion: portolan.de/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\nspec: {}\n",
+    ),
+    ("a kind of no interest", "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: shop\n"),
+    ("no metadata", "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nspec: {}\n"),
+    ("no name", "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  labels: {a: b}\nspec: {}\n"),
+    (
+        "a name that is a number",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: 42\nspec: {}\n",
+    ),
+    (
+        "a cluster name with dots",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: eu.paris\nspec: {}\n",
+    ),
+    (
+        "a name in capitals",
+        "apiVersion: portolan.dev/v1alpha1\nkind: UpstreamPool\nmetadata:\n  name: Shop\n  namespace: tenant-paris\nspec:\n  endpoints: []\n",
+    ),
+    (
+        "no namespace",
+        "apiVersion: portolan.dev/v1alpha1\nkind: UpstreamPool\nmetadata:\n  name: shop\n  namepsace: tenant-paris\nspec:\n  endpoints: []\n",
+    ),
+    (
+        "a namespace where none belongs",
+        "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\n  namespace: default\nspec: {}\n",
+    ),
+    (
+        "a field beside spec",
+        "apiVersion: portolan.dev/v1alpha1\nkind: UpstreamPool\nmetadata:\n  name: shop\n  namespace: tenant-paris\nendpoints: []\n",
+    ),
+    ("a list without items", "apiVersion: v1\nkind: List\nitem: []\n"),
+    (
+        "a bad item of a list",
+        "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: portolan.dev/v1alpha1\n    kind: Cluster\n    metadata: {name: paris}\n    spec: {weight: heavy}\n  - apiVersion: portolan.dev/v1alpha1\n    kind: Cluster\n    metadata: {name: tokyo}\n    spec: {}\n",
+    ),
+    (
+        "JSON that is cut short",
+        "{\"apiVersion\": \"portolan.dev/v1alpha1\", \"kind\": \"Cluster\",\n \"metadata\": {\"name\": \"paris\"}, \"spec\": {\"weight\": 1}\n",
+    ),
+    (
+        "a Secret that shows nothing of itself",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: tenant-paris}\ntype: kubernetes.io/tls\nstringData: {tls.crt: hunter2, tls.key: hunter3}\n",
+    ),
+    (
+        "a Secret with broken base64",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: tenant-paris}\ntype: kubernetes.io/tls\ndata: {tls.crt: \"hunter2!\", tls.key: \"\"}\n",
+    ),
+    (
+        "a Secret of another type",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: tenant-paris}\ntype: Opaque\ndata: {a: aHVudGVyMg==}\n",
+    ),
+    (
+        "a Secret that is no YAML",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: tenant-paris}\ntype: kubernetes.io/tls\ndata: {tls.key: hunter2\n",
+    ),
+    (
+        "a CA bundle that is none",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca, namespace: tenant-paris}\ndata:\n  ca.crt: nothing\n",
+    ),
+    (
+        "a slice of host names",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris, labels: {portolan.dev/pool: shop}}\naddressType: FQDN\nports: [{name: http}]\nendpoints: [{addresses: [a.example]}]\n",
+    ),
+    (
+        "a slice of no pool",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris}\naddressType: IPv4\nendpoints: []\n",
+    ),
+    (
+        "a slice of the other family",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris, labels: {portolan.dev/pool: shop}}\naddressType: IPv6\nports: [{port: 80}]\nendpoints: [{addresses: [192.0.2.1]}]\n",
+    ),
+];
+
+#[test]
+fn wrong_manifests_are_told_what_is_wrong() {
+    let specs = SPECS.iter().map(|(name, kind, spec)| (*name, manifest(kind, spec)));
+    let files = FILES.iter().map(|(name, file)| (*name, (*file).to_owned()));
+    let mut shown = String::new();
+    for (name, text) in specs.chain(files) {
+        let read = read(&text);
+        let told = read.all_diagnostics();
+        assert!(!told.is_empty(), "{name} is told nothing");
+        let _ = writeln!(shown, "### {name}\n");
+        for told in told {
+            let _ = writeln!(shown, "{told}\n\n{}", told.render(&text));
+        }
+        assert!(!shown.contains("hunter"), "{name} shows a secret");
+    }
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn a_bad_document_does_not_hide_its_neighbours() {
+    let good = manifest("Cluster", "weight: 1");
+    for bad in ["a: [", "a: \"b", "\t%", "{", "'", "? [", "&a *a", "a: b: c", "kind: Cluster", "- - -", "!!!"]
+    {
+        let read = read(&format!("{good}---\n{bad}\n---\n{good}---\n{good}"));
+        assert_eq!(read.objects.len(), 3, "{bad:?}");
+        assert!(!read.all_diagnostics().is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
+fn an_object_cut_short_is_known_by_its_name() {
+    for cut in [": [", ": \"", "\t\t: x", ": {a", ": *nobody"] {
+        let text = manifest("UpstreamPool", "endpoints: []") + "  x" + cut + "\n";
+        let read = read(&text);
+        let ids: Vec<_> = read.invalid.iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(ids, ["UpstreamPool tenant-paris/shop"], "{cut:?}");
+    }
+}
