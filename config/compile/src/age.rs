@@ -57,20 +57,15 @@ impl Eq for Aged {}
 /// The objects of one key, oldest first; never empty. Mostly there is one, and then it takes two words. An object must leave
 /// under the age with which it came.
 #[derive(Debug)]
-pub(crate) enum Claims {
+enum Claims {
     One(Aged),
     #[expect(clippy::box_collection, reason = "keeps the common case at two words")]
     Many(Box<BTreeSet<Aged>>),
 }
 
 impl Claims {
-    /// One object.
-    pub(crate) fn new(object: &Arc<Object>) -> Self {
-        Self::One(Aged(Arc::clone(object)))
-    }
-
     /// Adds an object, in the place of an earlier version of the same age.
-    pub(crate) fn add(&mut self, object: &Arc<Object>) {
+    fn add(&mut self, object: &Arc<Object>) {
         let new = Aged(Arc::clone(object));
         match self {
             Self::Many(set) => {
@@ -82,7 +77,7 @@ impl Claims {
     }
 
     /// Removes an object; says whether none is left.
-    pub(crate) fn remove(&mut self, object: &Arc<Object>) -> bool {
+    fn remove(&mut self, object: &Arc<Object>) -> bool {
         let gone = Aged(Arc::clone(object));
         match self {
             Self::One(one) => *one == gone,
@@ -99,7 +94,7 @@ impl Claims {
     }
 
     /// All objects, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+    fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
         let (one, many) = match self {
             Self::One(one) => (Some(one), None),
             Self::Many(set) => (None, Some(set.iter())),
@@ -119,25 +114,27 @@ impl<K> Default for Index<K> {
 }
 
 impl<K: Eq + Hash> Index<K> {
-    /// Adds `object` under `key`.
-    pub(crate) fn insert(&mut self, key: K, object: &Arc<Object>) {
+    /// Adds `object` under `key`; says whether the key is new.
+    pub(crate) fn insert(&mut self, key: K, object: &Arc<Object>) -> bool {
         match self.0.entry(key) {
-            Entry::Occupied(mut claims) => claims.get_mut().add(object),
+            Entry::Occupied(mut claims) => {
+                claims.get_mut().add(object);
+                false
+            }
             Entry::Vacant(place) => {
-                place.insert(Claims::new(object));
+                place.insert(Claims::One(Aged(Arc::clone(object))));
+                true
             }
         }
     }
 
-    /// Removes `object` from `key`.
-    pub(crate) fn remove<Q>(&mut self, key: &Q, object: &Arc<Object>)
+    /// Removes `object` from `key`; says whether the key is gone with it.
+    pub(crate) fn remove<Q>(&mut self, key: &Q, object: &Arc<Object>) -> bool
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        if self.0.get_mut(key).is_some_and(|claims| claims.remove(object)) {
-            self.0.remove(key);
-        }
+        self.0.get_mut(key).is_some_and(|claims| claims.remove(object)) && self.0.remove(key).is_some()
     }
 
     /// The objects of `key`, oldest first.

@@ -158,7 +158,7 @@ impl Compiler {
         for wildcard in wildcards {
             let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
             if self.hosts.head_changed(&wildcard, rights) {
-                dirty.owners.extend(self.hosts.below(&wildcard));
+                dirty.owners.extend(self.hosts.below(&wildcard).cloned());
             }
         }
         for host in &dirty.owners {

@@ -201,7 +201,7 @@ impl Compiler {
                 dirty.verdicts.insert(object.meta.id.clone());
                 for host in load_balancer::spec(object).map(concerning).unwrap_or_default() {
                     if host.is_wildcard() {
-                        dirty.owners.extend(self.hosts.below(&host));
+                        dirty.owners.extend(self.hosts.below(&host).cloned());
                     }
                     dirty.owners.insert(host);
                 }

@@ -14,14 +14,13 @@
 //! reaches all claimed hosts below it, which the reversed order of names keeps together.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::intent::{Cluster, HttpLoadBalancer, Object, Sharing, Spec};
 
-use crate::age::{Aged, Claims};
+use crate::age::{Aged, Index};
 use crate::store::Store;
 
 /// The hosts that the rules of an object name: what it claims.
@@ -65,29 +64,26 @@ pub(crate) enum Verdict {
 /// Claims to hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    exact: BTreeMap<Reversed, Claims>,
-    wildcards: BTreeMap<Reversed, Claims>,
+    objects: Index<HostPattern>,
+    order: BTreeSet<Reversed>,
+    wildcards: usize,
     heads: BTreeMap<HostPattern, Aged>,
 }
 
 impl Hosts {
     /// Records that `pattern` concerns `object`.
     pub(crate) fn add(&mut self, pattern: &HostPattern, object: &Arc<Object>) {
-        let index = if pattern.is_wildcard() { &mut self.wildcards } else { &mut self.exact };
-        match index.entry(Reversed(pattern.clone())) {
-            Entry::Occupied(mut claims) => claims.get_mut().add(object),
-            Entry::Vacant(place) => {
-                place.insert(Claims::new(object));
-            }
+        if self.objects.insert(pattern.clone(), object) {
+            self.order.insert(Reversed(pattern.clone()));
+            self.wildcards += usize::from(pattern.is_wildcard());
         }
     }
 
     /// Forgets that `pattern` concerns `object`.
     pub(crate) fn remove(&mut self, pattern: &HostPattern, object: &Arc<Object>) {
-        let index = if pattern.is_wildcard() { &mut self.wildcards } else { &mut self.exact };
-        let key = Reversed(pattern.clone());
-        if index.get_mut(&key).is_some_and(|claims| claims.remove(object)) {
-            index.remove(&key);
+        if self.objects.remove(pattern, object) {
+            self.order.remove(&Reversed(pattern.clone()));
+            self.wildcards -= usize::from(pattern.is_wildcard());
         }
     }
 
@@ -96,26 +92,20 @@ impl Hosts {
         &'a self,
         pattern: &HostPattern,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        let index = if pattern.is_wildcard() { &self.wildcards } else { &self.exact };
-        index.get(&Reversed(pattern.clone())).into_iter().flat_map(Claims::iter)
+        self.objects.get(pattern)
     }
 
     /// All patterns that concern anybody.
     pub(crate) fn all(&self) -> impl Iterator<Item = &HostPattern> {
-        self.exact.keys().chain(self.wildcards.keys()).map(|Reversed(pattern)| pattern)
+        self.objects.keys()
     }
 
     /// All patterns that concern anybody and that a wildcard covers.
-    pub(crate) fn below(&self, wildcard: &HostPattern) -> Vec<HostPattern> {
+    pub(crate) fn below<'a>(&'a self, wildcard: &'a HostPattern) -> impl Iterator<Item = &'a HostPattern> {
         let start = Reversed(HostPattern::Exact(wildcard.name().clone()));
-        let under = |index: &BTreeMap<Reversed, Claims>| -> Vec<HostPattern> {
-            let from = index.range(&start..).map(|(Reversed(pattern), _)| pattern);
-            let under = from.take_while(|pattern| pattern.name().is_under(wildcard.name()));
-            under.filter(|pattern| *pattern != wildcard && wildcard.covers(pattern)).cloned().collect()
-        };
-        let mut below = under(&self.exact);
-        below.extend(under(&self.wildcards));
-        below
+        let from = self.order.range(start..).map(|Reversed(pattern)| pattern);
+        from.take_while(|pattern| pattern.name().is_under(wildcard.name()))
+            .filter(move |pattern| *pattern != wildcard && wildcard.covers(pattern))
     }
 
     /// Whether the oldest standing claim to `wildcard` is another than when this was last asked.
@@ -134,7 +124,7 @@ impl Hosts {
     /// Whose claim to `pattern` or to a wildcard above it is the oldest that stands.
     pub(crate) fn owner<'a>(&'a self, pattern: &HostPattern, rights: Rights<'_>) -> Option<&'a Arc<Object>> {
         let own = self.head(pattern, rights);
-        if self.wildcards.is_empty() {
+        if self.wildcards == 0 {
             return own;
         }
         let above = wider(pattern);
