@@ -26,7 +26,7 @@ const HOLD: usize = 2048;
 #[derive(Debug)]
 enum Transport {
     Plain(TcpStream),
-    Tls(TlsStream<TcpStream>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// One accepted connection, plain or past its TLS handshake.
@@ -42,7 +42,7 @@ impl Conn {
     }
 
     pub(crate) fn tls(tls: TlsStream<TcpStream>) -> Box<Self> {
-        Box::new(Conn { transport: Transport::Tls(tls), held: Vec::new() })
+        Box::new(Conn { transport: Transport::Tls(Box::new(tls)), held: Vec::new() })
     }
 
     /// Waits, holding no buffer, until the peer has sent something or closed.
@@ -65,7 +65,7 @@ impl Conn {
     fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -92,7 +92,7 @@ impl AsyncRead for Conn {
     ) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -144,7 +144,7 @@ impl AsyncWrite for Conn {
         ready!(self.poll_send_held(cx))?;
         match &mut self.transport {
             Transport::Plain(_) => Poll::Ready(Ok(())),
-            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
 
@@ -152,7 +152,7 @@ impl AsyncWrite for Conn {
         ready!(self.poll_send_held(cx))?;
         match &mut self.transport {
             Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -81,9 +81,6 @@ pub(crate) struct Client {
 trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
-/// An open connection, kept for the memory scenarios.
-pub(crate) struct Held(#[expect(dead_code, reason = "held open, not used")] Box<dyn Io>);
-
 #[derive(Default)]
 struct Tally {
     counting: Cell<bool>,
@@ -170,32 +167,46 @@ impl Client {
         })
     }
 
-    /// Opens `count` connections, sends one request on each, leaves them open, and calls `measure`.
+    /// Opens connections, sends one request on each and leaves them open; calls `measure` when there are `few` and
+    /// again when there are `many`.
     pub(crate) fn hold<T>(
         self: &Rc<Self>,
         load: Load,
-        count: usize,
-        measure: impl FnOnce() -> T,
-    ) -> Result<T> {
+        few: usize,
+        many: usize,
+        measure: impl Fn() -> T,
+    ) -> Result<(T, T)> {
         block_on(async {
-            let mut held = Vec::with_capacity(count);
-            let mut buf = vec![0; 32 << 10];
-            let request = request(&load);
-            // In batches that fit any accept queue.
-            while held.len() < count {
-                let mut batch = JoinSet::new();
-                for _ in 0..32.min(count - held.len()) {
-                    let (client, tls, host) = (self.clone(), load.tls, load.host);
-                    batch.spawn_local(async move { client.connect(tls, host, &client.http1).await });
-                }
-                while let Some(io) = batch.join_next().await {
-                    let mut io = io??;
-                    exchange(&mut io, &request, &mut buf, load.size).await?;
-                    held.push(Held(io));
-                }
-            }
-            Ok(measure())
+            let mut held = Vec::with_capacity(many);
+            self.hold_until(few, &load, &mut held).await?;
+            let at_few = measure();
+            self.hold_until(many, &load, &mut held).await?;
+            Ok((at_few, measure()))
         })
+    }
+
+    async fn hold_until(
+        self: &Rc<Self>,
+        count: usize,
+        load: &Load,
+        held: &mut Vec<Box<dyn Io>>,
+    ) -> Result<()> {
+        let mut buf = vec![0; 32 << 10];
+        let request = request(load);
+        while held.len() < count {
+            // A batch fits any accept queue.
+            let mut batch = JoinSet::new();
+            for _ in 0..32.min(count - held.len()) {
+                let (client, tls, host) = (self.clone(), load.tls, load.host);
+                batch.spawn_local(async move { client.connect(tls, host, &client.http1).await });
+            }
+            while let Some(io) = batch.join_next().await {
+                let mut io = io??;
+                exchange(&mut io, &request, &mut buf, load.size).await?;
+                held.push(io);
+            }
+        }
+        Ok(())
     }
 
     async fn start(self: &Rc<Self>, load: Load, tally: &Rc<Tally>) -> Result<JoinSet<()>> {

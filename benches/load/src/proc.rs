@@ -40,16 +40,15 @@ pub(crate) struct Proc {
 }
 
 impl Proc {
-    /// Starts `command` on one core; what it prints goes to `log`.
+    /// Starts `command` on one core. Its complaints go to `log`; its output, an access log perhaps, goes nowhere.
     pub(crate) fn start(core: usize, command: &[String], log: &Path) -> Result<Proc> {
-        let file = File::create(log)?;
         // Should this program be killed, its children go with it.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()])
             .args(command)
             .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
+            .stdout(Stdio::null())
+            .stderr(File::create(log)?)
             .spawn()
             .with_context(|| format!("cannot start {}", command.join(" ")))?;
         let pids = vec![child.id()];

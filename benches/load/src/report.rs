@@ -68,7 +68,7 @@ impl Result {
         }
         for of in contenders.iter().copied() {
             let Some(cost) = self.over(of, |s| s.cost) else { continue };
-            let ratio = |to| self.ratio(of, to).map_or("-".to_owned(), |r| format!("{r:.2}"));
+            let ratio = |to| self.ratio(of, to).map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
             let (envoy, bare) = (ratio(Contender::Envoy), ratio(Contender::Bare));
             if memory {
                 println!("  {:10} {cost:>12.0} {envoy:>8} {bare:>8}", of.name());

@@ -39,15 +39,13 @@ pub(super) fn command(program: &Path, site: &Site, ports: &Ports, access_log: bo
 
 fn config(site: &Site, ports: &Ports, access_log: bool) -> String {
     let (cert, key, ca) = (site.path("cert.pem"), site.path("key.pem"), site.path("ca.pem"));
-    let log = match access_log {
-        false => String::new(),
-        true => format!(
-            r#"
-    access_log:
-    - name: file
-      typed_config: {{ "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {} }}"#,
-            site.path("envoy.access.log")
-        ),
+    let log = if access_log {
+        r#"
+      access_log:
+      - name: file
+        typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: /dev/null }"#
+    } else {
+        ""
     };
     let manager = format!(
         r#"

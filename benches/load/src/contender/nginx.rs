@@ -16,7 +16,7 @@ pub(super) fn command(program: &Path, site: &Site, ports: &Ports, access_log: bo
 }
 
 fn config(site: &Site, ports: &Ports, access_log: bool) -> String {
-    let log = if access_log { site.path("nginx.access.log") } else { "off".to_owned() };
+    let log = if access_log { "/dev/null" } else { "off" };
     let (backend, backend_tls) = (site.backend, site.backend_tls);
     let (http, https, admin) = (ports.http, ports.https, ports.admin);
     let (cert, key, ca) = (site.path("cert.pem"), site.path("key.pem"), site.path("ca.pem"));
