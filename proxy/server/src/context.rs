@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 use http::HeaderValue;
 use portolan_balance::InFlight;
 use portolan_filter::{Arrival, Client, CompiledFilter};
+use portolan_metrics::Connect;
 use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::route::Scheme;
 use smallvec::SmallVec;
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::info::{ConnInfo, Incoming};
 use crate::pool::PoolHandle;
 use crate::service::{FOREVER, NOBODY};
-use crate::snapshot::{HostHandle, Snapshot};
+use crate::snapshot::{ClusterHandle, HostHandle, Snapshot};
 use crate::watch::Watch;
 
 /// Pingora's `CTX`.
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) is_grpc: bool,
     /// What the router found.
     pub(crate) target: Option<Target>,
+    /// The cluster of its action.
+    pub(crate) cluster: Option<Arc<ClusterHandle>>,
     /// The pool of the last try.
     pub(crate) pool: Option<Arc<PoolHandle>>,
     /// The endpoint of the last try.
@@ -93,6 +96,7 @@ impl Context {
             host: String::new(),
             is_grpc: false,
             target: None,
+            cluster: None,
             pool: None,
             upstream: None,
             in_flight: None,
@@ -120,6 +124,13 @@ impl Context {
     pub(crate) fn action(&self) -> Option<&Arc<Action>> {
         let target = self.target.as_ref()?;
         target.host.action(target.route, target.action)
+    }
+
+    /// Counts how a connection to an endpoint came about.
+    pub(crate) fn count_connect(&self, result: Connect) {
+        if let Some(cluster) = &self.cluster {
+            cluster.metrics.connect(result);
+        }
     }
 
     /// The filters of its rule.

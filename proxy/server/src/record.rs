@@ -26,7 +26,7 @@ pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &C
     let metrics = &conn.listener.metrics;
     metrics.request(status, flag, duration);
     metrics.bytes(received, sent);
-    if let Some(cluster) = ctx.action().and_then(|action| ctx.snapshot.clusters.get(action.cluster())) {
+    if let Some(cluster) = &ctx.cluster {
         cluster.metrics.request(status, flag);
         if let Some(time) = ctx.upstream_ms {
             cluster.metrics.response(time);

@@ -55,7 +55,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<ListenerState>, tcp
         }
     };
     if http2 {
-        Box::pin(http2::serve(worker, conn)).await;
+        Box::pin(http2::serve(worker, conn, timer)).await;
     } else {
         http1::serve(worker, conn, timer).await;
     }

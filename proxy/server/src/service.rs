@@ -19,6 +19,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portolan_balance::weighted;
+use portolan_metrics::Connect;
 use portolan_model::plan::Route;
 use portolan_model::pool::UpstreamProtocol;
 
@@ -74,13 +75,17 @@ impl Service {
         const NO_ENDPOINT: Failure = Failure::new(Flag::NoHealthyEndpoint, 503, "no endpoint can take the request");
         let Some(target) = &ctx.target else { return Err(Failure::new(Flag::Internal, 500, "the request has no route")) };
         if ctx.tries > 0 {
+            if let Some(cluster) = &ctx.cluster {
+                cluster.metrics.retry();
+            }
             // Another try may go to another cluster.
             let again = target.route().and_then(|route| self.choose_action(ctx, route));
             if let (Some(action), Some(target)) = (again, &mut ctx.target) {
                 target.action = action;
             }
         }
-        let Some(action) = ctx.action() else { return Err(NO_ENDPOINT) };
+        let Some(action) = ctx.action().map(Arc::clone) else { return Err(NO_ENDPOINT) };
+        ctx.cluster = ctx.snapshot.clusters.get(action.cluster()).map(Arc::clone);
         let random = self.shared.random();
         let backend = match &*action.backends {
             [backend] => backend,
@@ -237,12 +242,13 @@ impl ProxyHttp for Service {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         fd: std::os::fd::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
+        ctx.count_connect(if reused { Connect::Reused } else { Connect::New });
         let alone = ctx.pool.as_ref().is_some_and(|pool| pool.plan.protocol == UpstreamProtocol::Http1);
         if let (true, Some(watch)) = (alone, ctx.watch()) {
             watch.connected(fd);
@@ -298,7 +304,9 @@ impl ProxyHttp for Service {
     fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
         self.end_try(ctx);
         let expired = ctx.watch().is_some_and(|watch| watch.expired());
-        ctx.last_failure = Some(self.failure(ctx, &error));
+        let failure = self.failure(ctx, &error);
+        ctx.count_connect(if failure.flag == Flag::UpstreamTimeout { Connect::Timeout } else { Connect::Failed });
+        ctx.last_failure = Some(failure);
         error.set_retry(ctx.tries < MAX_TRIES && !expired);
         error
     }

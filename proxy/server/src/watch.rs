@@ -26,7 +26,8 @@ fn epoch() -> Instant {
     *EPOCH.get_or_init(Instant::now)
 }
 
-fn millis(at: Instant) -> u64 {
+/// A time as it is kept here.
+pub(crate) fn millis(at: Instant) -> u64 {
     at.saturating_duration_since(epoch()).as_millis().min(u128::from(NONE - 1)) as u64
 }
 

@@ -1,7 +1,7 @@
 //! HTTP/2 on one connection: an accept loop of our own, with deadlines for the connection and each stream.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pingora_core::apps::HttpServerApp;
@@ -11,9 +11,9 @@ use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, default_h
 
 use crate::conn::Conn;
 use crate::failure::{Failure, Flag};
-use crate::info::Incoming;
+use crate::info::{ConnInfo, Incoming};
 use crate::record;
-use crate::watch::{Timer, Watch};
+use crate::watch::{self, Timer, Watch};
 use crate::worker::Worker;
 
 /// What a stream may send ahead of being read.
@@ -28,24 +28,35 @@ const PENDING_RESETS: usize = 50;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Streams under way.
+#[derive(Default)]
 struct Active {
     count: AtomicUsize,
-    /// Notified when the last one ends.
-    idle: tokio::sync::Notify,
+    /// When the last one ended, in [`watch::millis`].
+    ended: AtomicU64,
 }
 
 struct ActiveGuard(Arc<Active>);
 
+impl Active {
+    fn enter(self: &Arc<Self>) -> ActiveGuard {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        ActiveGuard(Arc::clone(self))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+}
+
 impl Drop for ActiveGuard {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.idle.notify_one();
-        }
+        self.0.ended.store(watch::millis(Instant::now()), Ordering::Relaxed);
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Serves streams until the connection ends.
-pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>) {
+pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer) {
     let info = Arc::clone(conn.info());
     let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
     let limits = &proxy.limits;
@@ -59,78 +70,69 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>) {
         .max_header_list_size(limits.max_header_bytes)
         .max_pending_accept_reset_streams(PENDING_RESETS);
     let opening = handshake(conn, Some(options));
-    let Ok(Ok(mut connection)) = tokio::time::timeout(limits.header_timeout, opening).await else { return };
+    let Some(Ok(mut connection)) = timer.until(Instant::now() + limits.header_timeout, opening).await else { return };
 
     let digest = Arc::new(Digest::default());
-    let active = Arc::new(Active { count: AtomicUsize::new(0), idle: tokio::sync::Notify::new() });
+    let active = Arc::new(Active::default());
     let oldest = limits.max_connection_age.map(|age| info.accepted + age);
     let mut malformed = 0;
     let mut closing: Option<Instant> = None;
+    // Looked at when it passes: a stream that came or ended meanwhile moves it.
+    let mut idle_at = Instant::now() + limits.idle_timeout;
     loop {
-        let event = {
-            let accept = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest));
-            let goodbye = async {
-                match closing {
-                    // The client was told; whoever still opens streams or never reads is cut in the end.
-                    Some(at) => {
-                        while active.count.load(Ordering::Relaxed) > 0 {
-                            active.idle.notified().await;
-                        }
-                        tokio::time::sleep_until((at + GOODBYE).into()).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
-            let idle = async {
-                while active.count.load(Ordering::Relaxed) > 0 {
-                    active.idle.notified().await;
-                }
-                tokio::time::sleep(limits.idle_timeout).await;
-            };
-            let aged = async {
-                match oldest {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+        let look_at = match (closing, oldest) {
+            (Some(since), _) => since + GOODBYE,
+            (None, Some(oldest)) => idle_at.min(oldest),
+            (None, None) => idle_at,
+        };
+        let event = async {
             tokio::select! {
                 biased;
-                _ = drained(&mut drain), if closing.is_none() => Event::Close,
-                accepted = accept => Event::Accepted(accepted.ok().flatten()),
-                () = aged, if closing.is_none() => Event::Close,
-                () = idle, if closing.is_none() => Event::Close,
-                () = goodbye => return,
+                _ = drain.wait_for(|draining| *draining), if closing.is_none() => Event::Close,
+                accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => Event::Accepted(accepted.ok().flatten()),
             }
         };
-        match event {
-            Event::Close => {
+        match timer.until(look_at, event).await {
+            None if closing.is_some() && active.is_empty() => return,
+            None if closing.is_some() => closing = Some(Instant::now()),
+            None => {
+                let now = Instant::now();
+                let quiet = Duration::from_millis(watch::millis(now).saturating_sub(active.ended.load(Ordering::Relaxed)));
+                let idle = active.is_empty() && quiet >= limits.idle_timeout;
+                if idle || oldest.is_some_and(|oldest| now >= oldest) {
+                    connection.graceful_shutdown();
+                    closing = Some(now);
+                } else {
+                    idle_at = now + if active.is_empty() { limits.idle_timeout - quiet } else { limits.idle_timeout };
+                }
+            }
+            Some(Event::Close) => {
                 connection.graceful_shutdown();
                 closing = Some(Instant::now());
             }
-            Event::Accepted(None) => return,
-            Event::Accepted(Some(H2Accept::Rejected)) => {
+            Some(Event::Accepted(None)) => return,
+            Some(Event::Accepted(Some(H2Accept::Rejected))) => {
                 malformed += 1;
                 info.listener.metrics.request(400, Some(Flag::BadRequest as usize), Duration::ZERO);
                 if malformed >= MALFORMED {
                     return;
                 }
             }
-            Event::Accepted(Some(H2Accept::Session(session))) => {
-                active.count.fetch_add(1, Ordering::Relaxed);
-                let guard = ActiveGuard(Arc::clone(&active));
-                let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::new(Watch::default()) };
-                let (worker, conn) = (Arc::clone(&worker), Arc::clone(&info));
-                tokio::spawn(async move {
-                    let _guard = guard;
-                    let watch = Arc::clone(&incoming.watch);
-                    let session = ServerSession::new_http2(session);
-                    let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
-                    if Timer::new().guard(&watch, request).await.is_none() {
-                        record::refusal(&worker.shared, &conn, Failure::CUT);
-                    }
-                });
+            Some(Event::Accepted(Some(H2Accept::Session(session)))) => {
+                let guard = active.enter();
+                tokio::spawn(serve_stream(Arc::clone(&worker), Arc::clone(&info), session, guard));
             }
         }
+    }
+}
+
+async fn serve_stream(worker: Arc<Worker>, conn: Arc<ConnInfo>, session: HttpSession, _guard: ActiveGuard) {
+    let watch = Arc::new(Watch::default());
+    let incoming = Incoming { conn: Arc::clone(&conn), watch: Arc::clone(&watch) };
+    let session = ServerSession::new_http2(session);
+    let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
+    if Timer::new().guard(&watch, request).await.is_none() {
+        record::refusal(&worker.shared, &conn, Failure::CUT);
     }
 }
 
@@ -138,10 +140,4 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>) {
 enum Event {
     Accepted(Option<H2Accept>),
     Close,
-}
-
-async fn drained(drain: &mut tokio::sync::watch::Receiver<bool>) {
-    if drain.wait_for(|draining| *draining).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
