@@ -207,7 +207,7 @@ impl<'a> Court<'a> {
     ) -> Vec<Use> {
         let mut uses = Vec::new();
         for (at, binding) in lb.tls.iter().enumerate() {
-            let reference = format!("spec.tls[{at}].certificateRef");
+            let reference = format!("spec.tls[{at}].secretName");
             let Some(secret) = certificate(self.store, &binding.secret) else {
                 let message =
                     format!("{} does not exist or is not of type kubernetes.io/tls", binding.secret);

@@ -14,6 +14,12 @@ pub(crate) type Handle = reload::Handle<EnvFilter, Registry>;
 /// Libraries below say much that is ours to say.
 const QUIET: &str = "pingora_core=off,pingora_proxy=off,pingora_load_balancing=off,hickory_net=error,hickory_proto=error,hickory_resolver=error";
 
+/// A filter without what is ours: as people wrote it.
+pub(crate) fn wanted(all: &str) -> String {
+    let ours = |directive: &&str| !QUIET.split(',').any(|quiet| quiet == *directive);
+    all.split(',').filter(ours).collect::<Vec<_>>().join(",")
+}
+
 /// Reads a filter as people write it.
 pub(crate) fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(format!("{QUIET},{text}")).with_context(|| format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level"))

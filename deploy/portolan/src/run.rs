@@ -96,7 +96,12 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 }
             }
             () = plane.next_resolution() => {}
-            () = tokio::time::sleep(LISTEN_AGAIN) => report(&plane.retry()),
+            () = tokio::time::sleep(LISTEN_AGAIN) => {
+                if let Some(errors) = plane.retry() {
+                    report(&errors);
+                    state.listening(&errors);
+                }
+            }
             _ = hangup.recv() => {
                 source.reload();
                 plane.view().reopen_logs();
@@ -140,7 +145,10 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
         }
     }
     metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.objects(kind).count())));
-    state.in_force(compiler.plan().clone(), batch.diagnostics, errors);
+    state.in_force(compiler, &batch.files, batch.diagnostics);
+    if update.proxy.is_some() || batch.first {
+        state.listening(&errors);
+    }
     if !update.is_empty() {
         let (hosts, pools) = (compiler.plan().hosts.len(), compiler.plan().pools.len());
         tracing::info!(revision = update.revision, changes = deltas, hosts, pools, "configuration in force");

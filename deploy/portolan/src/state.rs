@@ -1,5 +1,6 @@
 //! The process as its admin port sees it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +8,9 @@ use parking_lot::Mutex;
 use portolan_admin::ExplainRequest;
 use portolan_api::Diagnostic;
 use portolan_metrics::Metrics;
+use portolan_compile::Compiler;
+use portolan_model::id::ObjectRef;
+use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
 use portolan_proxy::{ListenError, View};
 use serde_json::{Value, json};
@@ -25,20 +29,39 @@ pub(crate) struct State {
 struct Inner {
     plan: Plan,
     in_force: bool,
-    diagnostics: Vec<Diagnostic>,
+    /// By file.
+    diagnostics: BTreeMap<String, Vec<Diagnostic>>,
+    /// Of the objects that something is wrong with.
+    places: HashMap<ObjectRef, Place>,
     listen_errors: Vec<String>,
 }
 
 impl State {
     pub(crate) fn new(view: View, metrics: Arc<Metrics>, log: log::Handle) -> Self {
-        let inner = Inner { plan: Plan::empty(), in_force: false, diagnostics: Vec::new(), listen_errors: Vec::new() };
+        let inner = Inner { plan: Plan::empty(), in_force: false, diagnostics: BTreeMap::new(), places: HashMap::new(), listen_errors: Vec::new() };
         Self { view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
     }
 
-    /// That plan is in force now.
-    pub(crate) fn in_force(&self, plan: Plan, diagnostics: Vec<Diagnostic>, errors: Vec<ListenError>) {
-        let listen_errors = errors.iter().map(ToString::to_string).collect();
-        *self.inner.lock() = Inner { plan, in_force: true, diagnostics, listen_errors };
+    /// What `compiler` has come to is in force now. `files` are those that `diagnostics` is about.
+    pub(crate) fn in_force(&self, compiler: &Compiler, files: &[Arc<str>], diagnostics: Vec<Diagnostic>) {
+        let plan = compiler.plan().clone();
+        let place = |(id, _): (&ObjectRef, _)| Some((id.clone(), compiler.object(id)?.meta.place.clone()?));
+        let places = plan.conditions.iter().filter_map(place).collect();
+        let mut inner = self.inner.lock();
+        for file in files {
+            inner.diagnostics.remove(&**file);
+        }
+        for diagnostic in diagnostics {
+            inner.diagnostics.entry(diagnostic.file.clone()).or_default().push(diagnostic);
+        }
+        inner.plan = plan;
+        inner.places = places;
+        inner.in_force = true;
+    }
+
+    /// These listeners have nowhere to listen now.
+    pub(crate) fn listening(&self, errors: &[ListenError]) {
+        self.inner.lock().listen_errors = errors.iter().map(ToString::to_string).collect();
     }
 
     /// No new requests, please.
@@ -52,9 +75,13 @@ impl portolan_admin::State for State {
         self.inner.lock().plan.clone()
     }
 
+    fn place(&self, object: &ObjectRef) -> Option<Place> {
+        self.inner.lock().places.get(object).cloned()
+    }
+
     fn diagnostics(&self) -> Value {
         let inner = self.inner.lock();
-        let read = inner.diagnostics.iter().map(|diagnostic| {
+        let read = inner.diagnostics.values().flatten().map(|diagnostic| {
             json!({
                 "severity": diagnostic.severity.to_string(),
                 "object": diagnostic.object.as_ref().map(ToString::to_string),
@@ -71,7 +98,7 @@ impl portolan_admin::State for State {
 
     fn metrics(&self) -> String {
         let plan = self.plan();
-        let mut reasons = std::collections::BTreeMap::new();
+        let mut reasons = BTreeMap::new();
         for (_, conditions) in plan.conditions.iter() {
             for condition in conditions.iter() {
                 *reasons.entry(format!("{:?}", condition.reason)).or_insert(0) += 1;
@@ -108,6 +135,6 @@ impl portolan_admin::State for State {
     }
 
     fn log_level(&self) -> String {
-        self.log.with_current(ToString::to_string).unwrap_or_default()
+        self.log.with_current(ToString::to_string).map_or_else(|_| String::new(), |all| log::wanted(&all))
     }
 }

@@ -31,6 +31,8 @@ const FEW: usize = 64;
 pub struct Batch {
     /// What to apply, in order.
     pub deltas: Vec<Delta>,
+    /// The files that were parsed, or are gone: what was said about them before no longer holds.
+    pub files: Vec<Arc<str>>,
     /// What is to be said about the files that were read, and about what stands in several of them.
     pub diagnostics: Vec<Diagnostic>,
     /// Whether it is the first, with everything that the folder holds.
@@ -274,6 +276,7 @@ impl Folder {
                 self.known.insert(Arc::clone(name), known);
             }
             Read::New(known, file) => {
+                batch.files.push(Arc::clone(name));
                 batch.diagnostics.extend(file.all_diagnostics().into_iter().cloned());
                 // An error of no object: an object that is missing may be just the one that could not be told.
                 let whole = file.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
@@ -287,6 +290,7 @@ impl Folder {
                 self.known.insert(Arc::clone(name), known);
             }
             Read::Gone => {
+                batch.files.push(Arc::clone(name));
                 self.index.set(change, name, Vec::new());
                 self.known.remove(name);
             }

@@ -118,12 +118,13 @@ impl DataPlane {
         self.shared.snapshot.store(self.builder.snapshot());
     }
 
-    /// Tries again what could not be listened on.
-    pub fn retry(&mut self) -> Vec<ListenError> {
+    /// Tries again what could not be listened on; `None` where there is nothing of that kind.
+    pub fn retry(&mut self) -> Option<Vec<ListenError>> {
         if self.wanted.iter().all(|listener| self.listeners.contains_key(&(listener.address, listener.port))) {
-            return Vec::new();
+            return None;
         }
-        self.listen(&Arc::clone(&self.shared.snapshot.load().proxy))
+        let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
+        Some(self.listen(&proxy))
     }
 
     /// Brings workers and listeners to what the proxy says.
