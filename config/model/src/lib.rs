@@ -20,4 +20,5 @@ pub mod pool;
 pub mod proxy;
 pub mod redacted;
 pub mod route;
+mod seconds;
 pub mod shard;

@@ -13,12 +13,16 @@ use crate::id::ObjectRef;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PolicySpec {
     /// To a TCP connection and, where asked for, a TLS session with the endpoint.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub connect: Option<Duration>,
     /// For one try, to the response's head.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub per_try: Option<Duration>,
     /// From the request's head to the response's end. Zero: no limit.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub request: Option<Duration>,
     /// Between two pieces of a body, in either direction; for an upgraded connection too.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub idle: Option<Duration>,
     /// Of a request's body, in bytes. Zero: no limit.
     pub max_request_body: Option<u64>,
@@ -46,6 +50,7 @@ pub enum HttpsRedirect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Hsts {
     /// Zero tells clients to forget.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub max_age: Duration,
     /// Whether names below the host are meant too.
     pub include_subdomains: bool,
@@ -66,12 +71,16 @@ pub struct TrafficPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Policy {
     /// To a TCP connection and, where asked for, a TLS session with the endpoint.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub connect: Duration,
     /// For one try, to the response's head.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub per_try: Duration,
     /// From the request's head to the response's end.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub request: Option<Duration>,
     /// Between two pieces of a body, in either direction.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub idle: Duration,
     /// Of a request's body, in bytes.
     pub max_request_body: Option<u64>,

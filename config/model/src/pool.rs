@@ -114,8 +114,10 @@ pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
     /// Between probes of one endpoint.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub interval: Duration,
     /// For one probe.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub timeout: Duration,
     /// Successes in a row that make an endpoint healthy.
     pub healthy_threshold: u32,
@@ -184,7 +186,11 @@ mod tests {
             ("127.0.0.1", Some(&["127.0.0.0/8".parse().unwrap()]), true),
             ("10.1.2.3", Some(&[]), false),
         ] {
-            assert_eq!(endpoint_allowed(address.parse().unwrap(), allowed), expected, "{address} {allowed:?}");
+            assert_eq!(
+                endpoint_allowed(address.parse().unwrap(), allowed),
+                expected,
+                "{address} {allowed:?}"
+            );
         }
     }
 }

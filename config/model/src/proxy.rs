@@ -30,6 +30,7 @@ pub struct Proxy {
     /// Worker threads; one per core without.
     pub workers: Option<NonZeroU16>,
     /// How long a drain may take.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub drain_timeout: Duration,
     /// Laid over the built-in policy, below all others.
     pub default_policy: PolicySpec,
@@ -145,12 +146,15 @@ pub struct Limits {
     /// Fields of a request's head.
     pub max_headers: u16,
     /// From a connection's or a request's first byte to the end of its head; for a TLS handshake too.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub header_timeout: Duration,
     /// Bytes a second below which a head or body is given up, after a grace of some seconds.
     pub min_rate: u32,
     /// Between requests on a connection.
+    #[serde(serialize_with = "crate::seconds::one")]
     pub idle_timeout: Duration,
     /// After which a connection is closed once its requests are done.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub max_connection_age: Option<Duration>,
     /// Requests on one HTTP/2 connection at once.
     pub max_concurrent_streams: u32,

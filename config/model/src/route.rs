@@ -94,8 +94,10 @@ pub struct Backend {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuleTimeouts {
     /// From the request's head to the response's end.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub request: Option<Duration>,
     /// For one try, to the response's head.
+    #[serde(serialize_with = "crate::seconds::maybe")]
     pub backend_request: Option<Duration>,
 }
 

@@ -67,6 +67,7 @@ pub struct Options {
 impl DataPlane {
     /// A data plane that listens nowhere yet. To be called within a tokio runtime, which runs its probes.
     pub fn start(options: Options) -> io::Result<Self> {
+        trust_store()?;
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "seed");
         let states = Arc::new(Endpoints::default());
         let builder = SnapshotBuilder::new(states, Arc::clone(&options.metrics), seed).map_err(io::Error::other)?;
@@ -241,6 +242,15 @@ impl Running {
         self.stops.push(stop);
         worker.accept(Accept { socket, state: Arc::clone(&self.state), stop: stopped });
     }
+}
+
+/// Whether the machine's trust store can be read. The library reads it for each worker, and panics where it cannot.
+fn trust_store() -> io::Result<()> {
+    let mut store = rustls::RootCertStore::empty();
+    pingora_rustls::load_platform_certs_incl_env_into_store(&mut store).map_err(|error| {
+        let hint = "install ca-certificates, or see to SSL_CERT_FILE and SSL_CERT_DIR";
+        io::Error::other(format!("the machine's trusted certificates cannot be read ({error}): {hint}"))
+    })
 }
 
 fn default_workers() -> usize {
