@@ -93,11 +93,24 @@ fn rule(cx: &mut Cx<'_>, at: &At<'_>, spec: &HTTPRule, defaults: &Arc<[HostPatte
     }
     Rule {
         hosts,
-        matches: shared(matches),
+        matches: if *matches == *everything() { everything() } else { shared(matches) },
         filters: shared(filters),
         backends: shared(backends),
         timeouts: timeouts(cx, &at.field("timeouts"), spec.timeouts.as_ref()),
     }
+}
+
+/// The match on everything, alone: what most rules of small applications say.
+fn everything() -> Arc<[RouteMatch]> {
+    static EVERYTHING: LazyLock<Arc<[RouteMatch]>> = LazyLock::new(|| {
+        Arc::from([RouteMatch {
+            path: every_path(),
+            method: None,
+            headers: Box::new([]),
+            query: Box::new([]),
+        }])
+    });
+    Arc::clone(&EVERYTHING)
 }
 
 fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) -> RuleTimeouts {
