@@ -18,7 +18,9 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     let mut sources: HashMap<&str, String> = HashMap::new();
     let mut errors = 0;
     for diagnostic in &diagnostics {
-        let source = sources.entry(&diagnostic.file).or_insert_with(|| fs::read_to_string(folder.join(&diagnostic.file)).unwrap_or_default());
+        let source = sources
+            .entry(&diagnostic.file)
+            .or_insert_with(|| fs::read_to_string(folder.join(&diagnostic.file)).unwrap_or_default());
         eprintln!("{}", diagnostic.render(source));
         errors += usize::from(diagnostic.severity == Severity::Error);
     }
@@ -38,7 +40,12 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     let objects: usize = Kind::ALL.iter().map(|&kind| compiler.objects(kind).count()).sum();
-    println!("{objects} objects, {} hosts, {} pools: {errors} {}", plan.hosts.len(), plan.pools.len(), if errors == 1 { "error" } else { "errors" });
+    println!(
+        "{objects} objects, {} hosts, {} pools: {errors} {}",
+        plan.hosts.len(),
+        plan.pools.len(),
+        if errors == 1 { "error" } else { "errors" }
+    );
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

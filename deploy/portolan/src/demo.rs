@@ -45,9 +45,12 @@ pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
     let ca = DemoCa::new().context("cannot make a certificate authority")?;
     let ca_file = args.folder.join("ca.pem");
-    fs::write(&ca_file, ca.certificate_pem()).with_context(|| format!("cannot write {}", ca_file.display()))?;
+    fs::write(&ca_file, ca.certificate_pem())
+        .with_context(|| format!("cannot write {}", ca_file.display()))?;
 
-    let write = |name: &str, text: String| fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"));
+    let write = |name: &str, text: String| {
+        fs::write(folder.join(name), text).with_context(|| format!("cannot write {name}"))
+    };
     write("proxy.yaml", manifests::proxy(LB_DOMAIN, args.http_port, args.https_port))?;
     for cluster in CLUSTERS {
         let generated = ca.issue(&[&format!("*.{cluster}.{LB_DOMAIN}")], KeyAlgorithm::Ecdsa)?;

@@ -27,7 +27,8 @@ pub(crate) struct ExplainArgs {
 }
 
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let request = ExplainRequest::parse(&args.url, Some(&args.method), args.headers.iter().map(String::as_str))?;
+    let request =
+        ExplainRequest::parse(&args.url, Some(&args.method), args.headers.iter().map(String::as_str))?;
     let (compiler, _) = check::compile(&args.config)?;
     // Nobody has probed these endpoints: those listed count as usable.
     let verdict = verdict::explain(compiler.plan(), &request, |_| None);

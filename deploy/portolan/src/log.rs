@@ -22,7 +22,9 @@ pub(crate) fn wanted(all: &str) -> String {
 
 /// Reads a filter as people write it.
 pub(crate) fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(format!("{QUIET},{text}")).with_context(|| format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level"))
+    EnvFilter::try_new(format!("{QUIET},{text}")).with_context(|| {
+        format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level")
+    })
 }
 
 /// Starts logging, to standard error.

@@ -61,7 +61,11 @@ pub(crate) fn run_then(args: RunArgs, up: impl FnOnce()) -> anyhow::Result<ExitC
     let log = crate::log::start(&args.log)?;
     portolan_certs::install_provider().context("cannot use the cryptography library")?;
     anyhow::ensure!(args.config.is_dir(), "{} is not a folder", args.config.display());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()?;
     runtime.block_on(control(args, log, up))
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use portolan_admin::ExplainRequest;
 use portolan_api::Diagnostic;
-use portolan_metrics::Metrics;
 use portolan_compile::Compiler;
+use portolan_metrics::Metrics;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
@@ -38,7 +38,13 @@ struct Inner {
 
 impl State {
     pub(crate) fn new(view: View, metrics: Arc<Metrics>, log: log::Handle) -> Self {
-        let inner = Inner { plan: Plan::empty(), in_force: false, diagnostics: BTreeMap::new(), places: HashMap::new(), listen_errors: Vec::new() };
+        let inner = Inner {
+            plan: Plan::empty(),
+            in_force: false,
+            diagnostics: BTreeMap::new(),
+            places: HashMap::new(),
+            listen_errors: Vec::new(),
+        };
         Self { view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
     }
 
@@ -92,7 +98,8 @@ impl portolan_admin::State for State {
                 "message": diagnostic.to_string(),
             })
         });
-        let listeners = inner.listen_errors.iter().map(|error| json!({"severity": "error", "message": error}));
+        let listeners =
+            inner.listen_errors.iter().map(|error| json!({"severity": "error", "message": error}));
         read.chain(listeners).collect()
     }
 

@@ -14,11 +14,17 @@ use serde_json::{Value, json};
 
 /// What would become of `request` under `plan`. `endpoints` says how a pool's endpoints are now; `None` where nobody probes
 /// them.
-pub(crate) fn explain(plan: &Plan, request: &ExplainRequest, endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>) -> Value {
+pub(crate) fn explain(
+    plan: &Plan,
+    request: &ExplainRequest,
+    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
+) -> Value {
     let router = router_of(plan, &request.host);
     let path = match normalize_path(&request.path) {
         Ok(path) => path,
-        Err(error) => return json!({"outcome": "refused", "status": 400, "flag": "BR", "reason": error.to_string()}),
+        Err(error) => {
+            return json!({"outcome": "refused", "status": 400, "flag": "BR", "reason": error.to_string()});
+        }
     };
     let view = RequestView {
         host: &request.host,
@@ -28,16 +34,26 @@ pub(crate) fn explain(plan: &Plan, request: &ExplainRequest, endpoints: impl Fn(
         headers: &request.headers,
     };
     let considered = router.explain(&view);
-    let base = json!({"revision": plan.revision, "host": request.host, "path": path, "considered": considered});
+    let base =
+        json!({"revision": plan.revision, "host": request.host, "path": path, "considered": considered});
     let outcome = match router.route(&view) {
-        Outcome::NoHost => json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "nobody serves this host"}),
-        Outcome::NoRoute { .. } => json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "no rule of this host matches the request"}),
+        Outcome::NoHost => {
+            json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "nobody serves this host"})
+        }
+        Outcome::NoRoute { .. } => {
+            json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "no rule of this host matches the request"})
+        }
         Outcome::Matched(matched) => route(plan, request, matched.route(), endpoints),
     };
     merge(base, outcome)
 }
 
-fn route(plan: &Plan, request: &ExplainRequest, route: &Route, endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>) -> Value {
+fn route(
+    plan: &Plan,
+    request: &ExplainRequest,
+    route: &Route,
+    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
+) -> Value {
     let usable = |pool: &PoolId| -> usize {
         match endpoints(pool) {
             Some(endpoints) => endpoints.iter().filter(|(_, usable)| *usable).count(),
@@ -46,11 +62,21 @@ fn route(plan: &Plan, request: &ExplainRequest, route: &Route, endpoints: impl F
     };
     let shared = route.actions.len() > 1;
     let weight = |cluster: &str, can: bool| match plan.clusters.get(cluster) {
-        Some(cluster) if can && !(shared && cluster.drain) => if shared { cluster.weight } else { 1 },
+        Some(cluster) if can && !(shared && cluster.drain) => {
+            if shared {
+                cluster.weight
+            } else {
+                1
+            }
+        }
         _ => 0,
     };
-    let can = |action: &portolan_model::plan::Action| action.backends.is_empty() || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool) > 0);
-    let weights: Vec<u32> = route.actions.iter().map(|action| weight(action.cluster(), can(action))).collect();
+    let can = |action: &portolan_model::plan::Action| {
+        action.backends.is_empty()
+            || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool) > 0)
+    };
+    let weights: Vec<u32> =
+        route.actions.iter().map(|action| weight(action.cluster(), can(action))).collect();
     let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
     let clusters: Vec<Value> = route
         .actions
@@ -89,8 +115,11 @@ fn route(plan: &Plan, request: &ExplainRequest, route: &Route, endpoints: impl F
         .collect();
     let first = &route.actions[0];
     let redirects = first.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)));
-    let to_https = matches!(first.policy.https_redirect, HttpsRedirect::On { .. }) && request.scheme == Scheme::Http;
-    let missing = |action: &portolan_model::plan::Action| action.backends.iter().all(|backend| plan.pools.get(&backend.pool).is_none());
+    let to_https =
+        matches!(first.policy.https_redirect, HttpsRedirect::On { .. }) && request.scheme == Scheme::Http;
+    let missing = |action: &portolan_model::plan::Action| {
+        action.backends.iter().all(|backend| plan.pools.get(&backend.pool).is_none())
+    };
     let (outcome, status, flag) = if to_https || redirects {
         ("redirected", None, None)
     } else if total == 0 && !shared && missing(first) {

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
-use portolan_model::proxy::AccessLog as Target;
 use portolan_metrics::IntCounter;
+use portolan_model::proxy::AccessLog as Target;
 use serde::Serialize;
 
 /// What a worker's buffer may hold while the writer is busy.

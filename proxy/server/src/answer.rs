@@ -12,7 +12,11 @@ use crate::failure::Failure;
 use crate::forward;
 
 /// The answer to a request that failed.
-pub(crate) fn build(request: &RequestHeader, ctx: &Context, failure: Failure) -> Result<(Box<ResponseHeader>, Bytes)> {
+pub(crate) fn build(
+    request: &RequestHeader,
+    ctx: &Context,
+    failure: Failure,
+) -> Result<(Box<ResponseHeader>, Bytes)> {
     let id = ctx.request_id.to_str().unwrap_or_default();
     let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let format = negotiate(&request.headers);

@@ -17,7 +17,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// Now.
     pub(crate) fn now(&self) -> Stamp {
-        let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let millis =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
         let mut last = self.last.lock();
         if last.0 != millis {
             *last = (millis, format(millis));

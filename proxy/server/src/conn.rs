@@ -323,7 +323,8 @@ impl Conn {
         while !self.out.is_empty() {
             let n = {
                 let first = std::iter::once(IoSlice::new(&self.out));
-                let slices: SmallVec<[IoSlice<'_>; 8]> = first.chain(bufs.iter().take(7).map(|buf| IoSlice::new(buf))).collect();
+                let slices: SmallVec<[IoSlice<'_>; 8]> =
+                    first.chain(bufs.iter().take(7).map(|buf| IoSlice::new(buf))).collect();
                 ready!(poll_io_write_vectored(&mut self.io, cx, &slices))?
             };
             if n == 0 {
@@ -404,7 +405,11 @@ fn poll_io_write(io: &mut Io, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Resu
     }
 }
 
-fn poll_io_write_vectored(io: &mut Io, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+fn poll_io_write_vectored(
+    io: &mut Io,
+    cx: &mut Context<'_>,
+    bufs: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
     match io {
         Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
         Io::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
@@ -442,10 +447,18 @@ impl AsyncWrite for Conn {
             this.out.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        if this.out.is_empty() { poll_io_write(&mut this.io, cx, buf) } else { this.poll_with_out(cx, &[IoSlice::new(buf)]) }
+        if this.out.is_empty() {
+            poll_io_write(&mut this.io, cx, buf)
+        } else {
+            this.poll_with_out(cx, &[IoSlice::new(buf)])
+        }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
         if this.gate.is_some() && this.out.len() + len <= SMALL_WRITE {

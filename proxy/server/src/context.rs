@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora_proxy::Session;
 use http::HeaderValue;
+use pingora_proxy::Session;
 use portolan_balance::InFlight;
 use portolan_filter::{Arrival, Client, CompiledFilter};
 use portolan_metrics::Connect;
@@ -135,7 +135,10 @@ impl Context {
 
     /// The filters of its rule.
     pub(crate) fn filters(&self) -> &[CompiledFilter] {
-        self.target.as_ref().map(|target| target.host.filters(target.route, target.action)).unwrap_or_default()
+        self.target
+            .as_ref()
+            .map(|target| target.host.filters(target.route, target.action))
+            .unwrap_or_default()
     }
 
     /// How long it may still take.
@@ -147,6 +150,9 @@ impl Context {
     pub(crate) fn expects_continue(&self, session: &Session) -> bool {
         let request = session.req_header();
         request.version == http::Version::HTTP_11
-            && request.headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+            && request
+                .headers
+                .get(http::header::EXPECT)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     }
 }

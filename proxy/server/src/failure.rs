@@ -115,10 +115,12 @@ impl Failure {
     }
 
     /// A request that had to be dropped under way: its response took too long, or its body stopped coming.
-    pub(crate) const CUT: Self = Self::new(Flag::UpstreamTimeout, 504, "the exchange did not end in time and was cut");
+    pub(crate) const CUT: Self =
+        Self::new(Flag::UpstreamTimeout, 504, "the exchange did not end in time and was cut");
 
     /// The head of a request did not come in time.
-    pub(crate) const SLOW_HEAD: Self = Self::new(Flag::ClientTimeout, 408, "the request's head comes too slowly");
+    pub(crate) const SLOW_HEAD: Self =
+        Self::new(Flag::ClientTimeout, 408, "the request's head comes too slowly");
 }
 
 impl From<Refusal> for Failure {

@@ -42,7 +42,13 @@ pub(crate) struct TlsInfo {
 }
 
 impl ConnInfo {
-    pub(crate) fn new(listener: Arc<ListenerState>, peer: SocketAddr, local: SocketAddr, tls: Option<TlsInfo>, accepted: Instant) -> Self {
+    pub(crate) fn new(
+        listener: Arc<ListenerState>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: Option<TlsInfo>,
+        accepted: Instant,
+    ) -> Self {
         Self {
             listener,
             peer,

@@ -62,7 +62,8 @@ pub(crate) fn bind(listener: &Listener, count: usize) -> io::Result<Vec<TcpListe
         ListenAddress::Any => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), false),
         ListenAddress::Ip(ip) => (ip, true),
     };
-    let bind_all = |address: SocketAddr| (0..count).map(|_| bind_one(address, v6_only)).collect::<io::Result<Vec<_>>>();
+    let bind_all =
+        |address: SocketAddr| (0..count).map(|_| bind_one(address, v6_only)).collect::<io::Result<Vec<_>>>();
     match bind_all(SocketAddr::new(address, port)) {
         // A machine without IPv6.
         Err(error) if listener.address == ListenAddress::Any && is_unsupported(&error) => {

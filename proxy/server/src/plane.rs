@@ -70,7 +70,8 @@ impl DataPlane {
         trust_store()?;
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "seed");
         let states = Arc::new(Endpoints::default());
-        let builder = SnapshotBuilder::new(states, Arc::clone(&options.metrics), seed).map_err(io::Error::other)?;
+        let builder =
+            SnapshotBuilder::new(states, Arc::clone(&options.metrics), seed).map_err(io::Error::other)?;
         let shared = Arc::new(Shared::new(builder.snapshot(), options.metrics, seed)?);
         Ok(Self {
             prober: Prober::new(Arc::clone(&shared)),
@@ -97,7 +98,11 @@ impl DataPlane {
             None if self.workers.is_empty() => self.listen(&Arc::clone(&self.shared.snapshot.load().proxy)),
             None => Vec::new(),
         };
-        errors.extend(broken.into_iter().map(|(listener, error)| ListenError { listener, address: "tls".into(), source: io::Error::other(error) }));
+        errors.extend(broken.into_iter().map(|(listener, error)| ListenError {
+            listener,
+            address: "tls".into(),
+            source: io::Error::other(error),
+        }));
         let result = if update.is_empty() { Reload::Unchanged } else { Reload::Applied };
         self.shared.metrics.reload(result, update.revision, began.elapsed());
         errors
@@ -121,7 +126,8 @@ impl DataPlane {
 
     /// Tries again what could not be listened on; `None` where there is nothing of that kind.
     pub fn retry(&mut self) -> Option<Vec<ListenError>> {
-        if self.wanted.iter().all(|listener| self.listeners.contains_key(&(listener.address, listener.port))) {
+        if self.wanted.iter().all(|listener| self.listeners.contains_key(&(listener.address, listener.port)))
+        {
             return None;
         }
         let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
@@ -137,7 +143,9 @@ impl DataPlane {
         let gone: Vec<Place> = self
             .listeners
             .keys()
-            .filter(|place| !proxy.listeners.iter().any(|listener| (listener.address, listener.port) == **place))
+            .filter(|place| {
+                !proxy.listeners.iter().any(|listener| (listener.address, listener.port) == **place)
+            })
             .copied()
             .collect();
         let mut errors = Vec::new();
@@ -164,7 +172,7 @@ impl DataPlane {
         if let Some(running) = self.listeners.get_mut(&place) {
             let current = running.state.load_full();
             if current.spec != *listener {
-                        running.state.store(Arc::new(ListenerState {
+                running.state.store(Arc::new(ListenerState {
                     spec: Arc::clone(listener),
                     metrics: self.shared.metrics.listener(&listener.name),
                     open: Arc::clone(&current.open),
@@ -176,7 +184,12 @@ impl DataPlane {
         let sockets = bind(listener, self.workers.len())?;
         let (drain, draining) = watch::channel(false);
         let metrics = self.shared.metrics.listener(&listener.name);
-        let state = ListenerState { spec: Arc::clone(listener), metrics, open: Arc::new(Open::default()), drain: draining };
+        let state = ListenerState {
+            spec: Arc::clone(listener),
+            metrics,
+            open: Arc::new(Open::default()),
+            drain: draining,
+        };
         let mut running = Running { state: Arc::new(ArcSwap::from_pointee(state)), stops: Vec::new(), drain };
         for (worker, socket) in self.workers.iter().zip(sockets) {
             running.accept(worker, socket);
@@ -207,7 +220,9 @@ impl DataPlane {
                 let spec = Arc::clone(&running.state.load().spec);
                 match bind(&spec, 1) {
                     Ok(sockets) => sockets.into_iter().for_each(|socket| running.accept(&worker, socket)),
-                    Err(error) => tracing::error!(%error, listener = %spec.name, "a new worker cannot listen"),
+                    Err(error) => {
+                        tracing::error!(%error, listener = %spec.name, "a new worker cannot listen")
+                    }
                 }
             }
             self.workers.push(worker);

@@ -66,7 +66,13 @@ impl EndpointHandle {
 
 impl PoolHandle {
     /// Builds the pool of the plan with what its names resolve to. Endpoints that were known keep their state.
-    pub(crate) fn build(id: PoolId, plan: Arc<Pool>, resolved: &[Endpoint], states: &Endpoints, seed: u64) -> Self {
+    pub(crate) fn build(
+        id: PoolId,
+        plan: Arc<Pool>,
+        resolved: &[Endpoint],
+        states: &Endpoints,
+        seed: u64,
+    ) -> Self {
         let (group, ca) = (reuse_group(&id, &plan), plan.tls.as_ref().and_then(ca));
         let trusted = !matches!(&plan.tls, Some(PoolTls { trust: Trust::Missing(_), .. }));
         let endpoints: Box<[EndpointHandle]> = plan
@@ -76,11 +82,15 @@ impl PoolHandle {
             .map(|endpoint| EndpointHandle {
                 address: endpoint.address,
                 terminating: endpoint.terminating,
-                state: states.get_or_create(EndpointKey { pool: id.clone(), address: endpoint.address }, EndpointState::default),
+                state: states.get_or_create(
+                    EndpointKey { pool: id.clone(), address: endpoint.address },
+                    EndpointState::default,
+                ),
                 peer: peer(&plan, endpoint.address, group, ca.clone()),
             })
             .collect();
-        let weights: Vec<u32> = plan.endpoints.iter().chain(resolved).map(|endpoint| endpoint.weight).collect();
+        let weights: Vec<u32> =
+            plan.endpoints.iter().chain(resolved).map(|endpoint| endpoint.weight).collect();
         let balancer = Balancer::new(plan.balancing, &weights, seed);
         Self { id, plan, endpoints, balancer, trusted }
     }
@@ -93,7 +103,9 @@ impl PoolHandle {
                 |index| self.endpoints[index].state.in_flight(),
                 |index| {
                     let endpoint = &self.endpoints[index];
-                    endpoint.terminating == terminating && endpoint.state.is_usable() && !tried.contains(&endpoint.address)
+                    endpoint.terminating == terminating
+                        && endpoint.state.is_usable()
+                        && !tried.contains(&endpoint.address)
                 },
             )
         };
@@ -127,7 +139,12 @@ fn reuse_group(id: &PoolId, plan: &Pool) -> u64 {
 
 fn ca(tls: &PoolTls) -> Option<Arc<[WrappedX509]>> {
     let Trust::Bundle(bundle) = &tls.trust else { return None };
-    Some(CertificateDer::pem_slice_iter(&bundle.pem).flatten().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
+    Some(
+        CertificateDer::pem_slice_iter(&bundle.pem)
+            .flatten()
+            .map(|der| WrappedX509::new(der.to_vec(), parse_x509))
+            .collect(),
+    )
 }
 
 fn peer(plan: &Pool, address: SocketAddr, group: u64, ca: Option<Arc<[WrappedX509]>>) -> HttpPeer {

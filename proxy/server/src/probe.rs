@@ -82,7 +82,14 @@ impl Prober {
             .map(|endpoint| {
                 let address = endpoint.address;
                 let handle = before.remove(&address).unwrap_or_else(|| {
-                    let task = probe(Arc::clone(&self.shared), id.clone(), address, Arc::clone(&endpoint.state), settings.clone(), Arc::clone(&check));
+                    let task = probe(
+                        Arc::clone(&self.shared),
+                        id.clone(),
+                        address,
+                        Arc::clone(&endpoint.state),
+                        settings.clone(),
+                        Arc::clone(&check),
+                    );
                     AbortOnDrop(tokio::spawn(task).abort_handle())
                 });
                 (address, handle)
@@ -121,7 +128,11 @@ async fn probe(
     }
 }
 
-fn build(pool: &PoolHandle, settings: &HealthCheck, connector: &Arc<Connector>) -> Arc<dyn Check + Send + Sync> {
+fn build(
+    pool: &PoolHandle,
+    settings: &HealthCheck,
+    connector: &Arc<Connector>,
+) -> Arc<dyn Check + Send + Sync> {
     match &settings.probe {
         Probe::Tcp => Arc::new(TcpCheck),
         Probe::Http { path, host, expected } => {

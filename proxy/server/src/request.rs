@@ -21,7 +21,8 @@ use crate::shared::Shared;
 /// Asks to be told how the request is handled; trusted clients are.
 pub(crate) const EXPLAIN: &str = "portolan-explain";
 
-pub(crate) const BODY_TOO_LARGE: Failure = Failure::new(Flag::BodyTooLarge, 413, "the request's body is larger than allowed");
+pub(crate) const BODY_TOO_LARGE: Failure =
+    Failure::new(Flag::BodyTooLarge, 413, "the request's body is larger than allowed");
 
 /// Why a request goes no further.
 pub(crate) enum Stop {
@@ -53,39 +54,59 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
     let random = u128::from(shared.random()) << 64 | u128::from(shared.random());
     ctx.request_id = request_id(&request.headers, ctx.client.trusted, random);
     ctx.explains = ctx.client.trusted && request.headers.contains_key(EXPLAIN);
-    ctx.is_grpc = request.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    ctx.is_grpc = request
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
 
     // HTTP/1.0 may do without a host; then only the catch-all can serve it.
     let host = authority(request).and_then(normalize);
     ctx.host = host.map(Cow::into_owned).unwrap_or_default();
     let path = std::str::from_utf8(request.raw_path()).map_err(|_| bad("the path is not UTF-8"))?;
-    let (path, query) = match path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let (target, query) = match path.split_once('?') {
+        Some((target, query)) => (target, Some(query)),
         None => (path, None),
     };
-    let path = origin_form(path);
+    let path = origin_form(target);
     if request.version == Version::HTTP_2 {
+        if request.headers.len() > usize::from(snapshot.proxy.limits.max_headers) {
+            return Err(Failure::new(Flag::HeadTooLarge, 431, "there are more headers than the limit").into());
+        }
         judge_http2_target(path, snapshot.proxy.limits.refuse_encoded_slash)?;
     }
-    let normal = normalize_path(path).map_err(|_| bad("the path has a malformed escape or climbs above its root"))?;
+    let normal =
+        normalize_path(path).map_err(|_| bad("the path has a malformed escape or climbs above its root"))?;
     misdirected(&conn, ctx, &snapshot)?;
 
-    let view = RequestView { host: &ctx.host, path: &normal, query, method: request.method.as_str(), headers: &request.headers };
-    let target = match snapshot.router.route(&view) {
-        Outcome::Matched(matched) => {
-            Target { host: Arc::clone(matched.virtual_host), route: matched.route, action: 0, taken: matched.taken }
+    let view = RequestView {
+        host: &ctx.host,
+        path: &normal,
+        query,
+        method: request.method.as_str(),
+        headers: &request.headers,
+    };
+    let found = match snapshot.router.route(&view) {
+        Outcome::Matched(matched) => Target {
+            host: Arc::clone(matched.virtual_host),
+            route: matched.route,
+            action: 0,
+            taken: matched.taken,
+        },
+        Outcome::NoRoute { .. } => {
+            return Err(Failure::new(Flag::NoRoute, 404, "no rule of this host matches the request").into());
         }
-        Outcome::NoRoute { .. } => return Err(Failure::new(Flag::NoRoute, 404, "no rule of this host matches the request").into()),
         Outcome::NoHost => return Err(Failure::new(Flag::NoRoute, 404, "nobody serves this host").into()),
     };
-    if let Cow::Owned(normal) = normal {
-        let target = match query {
-            Some(query) => format!("{normal}?{query}"),
-            None => normal,
-        };
-        session.req_header_mut().set_raw_path(target.as_bytes()).map_err(|_| bad("the path cannot be normalised"))?;
+    // Endpoints are origins: they get the origin form, and the path that was matched.
+    let changed = (*normal != *target).then(|| match query {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal.into_owned(),
+    });
+    if let Some(changed) = changed {
+        let set = session.req_header_mut().set_raw_path(changed.as_bytes());
+        set.map_err(|_| bad("the path cannot be normalised"))?;
     }
-    ctx.target = Some(target);
+    ctx.target = Some(found);
     Ok(())
 }
 
@@ -154,7 +175,10 @@ fn origin_form(target: &str) -> &str {
 
 /// What the gate judges of an HTTP/1 target, for a request that came by streams.
 fn judge_http2_target(path: &str, refuse_encoded_slash: bool) -> Result<(), Stop> {
-    let escapes = |wanted: &str| path.match_indices('%').any(|(at, _)| path.get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(wanted)));
+    let escapes = |wanted: &str| {
+        path.match_indices('%')
+            .any(|(at, _)| path.get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(wanted)))
+    };
     if path.contains('#') || escapes("00") {
         return Err(bad("the path has a fragment or an encoded zero byte"));
     }
@@ -170,7 +194,12 @@ fn misdirected(conn: &ConnInfo, ctx: &Context, snapshot: &crate::snapshot::Snaps
     if name == ctx.host || snapshot.certificates.may_share_connection(Some(name), &ctx.host) {
         return Ok(());
     }
-    Err(Failure::new(Flag::Misdirected, 421, "the connection was opened for a server name with another certificate").into())
+    Err(Failure::new(
+        Flag::Misdirected,
+        421,
+        "the connection was opened for a server name with another certificate",
+    )
+    .into())
 }
 
 fn with_target<T>(session: &Session, ctx: &Context, then: impl FnOnce(&RequestTarget<'_>) -> T) -> T {

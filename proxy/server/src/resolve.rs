@@ -50,7 +50,9 @@ impl Resolver {
     pub(crate) fn follow(&mut self, update: &Update) {
         for (id, pool) in &update.pools {
             let same = match (self.pools.get(id), pool) {
-                (Some((before, _)), Some(pool)) => before.names == pool.names && before.allowed == pool.allowed,
+                (Some((before, _)), Some(pool)) => {
+                    before.names == pool.names && before.allowed == pool.allowed
+                }
                 _ => false,
             };
             if same {
@@ -85,7 +87,10 @@ fn build(server: Option<SocketAddr>) -> Result<TokioResolver, hickory_resolver::
         Some(server) => {
             let mut config = NameServerConfig::udp_and_tcp(server.ip());
             config.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            TokioResolver::builder_with_config(ResolverConfig::from_parts(None, Vec::new(), vec![config]), Default::default())
+            TokioResolver::builder_with_config(
+                ResolverConfig::from_parts(None, Vec::new(), vec![config]),
+                Default::default(),
+            )
         }
     };
     builder.options_mut().ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
@@ -94,7 +99,12 @@ fn build(server: Option<SocketAddr>) -> Result<TokioResolver, hickory_resolver::
 }
 
 /// Resolves all names of a pool for as long as it is there.
-async fn follow(resolver: Arc<TokioResolver>, id: PoolId, pool: Arc<Pool>, results: mpsc::Sender<Resolution>) {
+async fn follow(
+    resolver: Arc<TokioResolver>,
+    id: PoolId,
+    pool: Arc<Pool>,
+    results: mpsc::Sender<Resolution>,
+) {
     let mut known: Vec<(Instant, Vec<Endpoint>)> = vec![(Instant::now(), Vec::new()); pool.names.len()];
     let mut last = None;
     loop {
@@ -113,7 +123,8 @@ async fn follow(resolver: Arc<TokioResolver>, id: PoolId, pool: Arc<Pool>, resul
                 }
             }
         }
-        let mut all: Vec<Endpoint> = known.iter().flat_map(|(_, endpoints)| endpoints.iter().cloned()).collect();
+        let mut all: Vec<Endpoint> =
+            known.iter().flat_map(|(_, endpoints)| endpoints.iter().cloned()).collect();
         all.sort();
         all.dedup_by(|a, b| a.address == b.address);
         if last.as_ref() != Some(&all) {

@@ -35,7 +35,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Arc<Worker>, listener: Arc<ListenerState>, tcp: TcpStream, socket_peer: SocketAddr) {
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    listener: Arc<ListenerState>,
+    tcp: TcpStream,
+    socket_peer: SocketAddr,
+) {
     let accepted = Instant::now();
     let mut timer = Timer::new();
     let metrics = (Arc::clone(&listener.metrics), listener.spec.tls.is_some());
@@ -98,7 +103,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Reads a PROXY header, where the listener believes the peer: the client's address and the one it connected to.
-async fn proxied(listener: &ListenerState, tcp: &mut TcpStream, peer: SocketAddr) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
+async fn proxied(
+    listener: &ListenerState,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
     let Some(settings) = &listener.spec.proxy_protocol else { return Ok(None) };
     let ip = peer.ip().to_canonical();
     if !settings.trusted.iter().any(|range| range.contains(&ip)) {
@@ -114,7 +123,9 @@ async fn proxied(listener: &ListenerState, tcp: &mut TcpStream, peer: SocketAddr
         if !settings.required && proxy_protocol::looks_like(&buf[..n]) == Likeness::No {
             return Ok(None);
         }
-        if let Some(header) = proxy_protocol::parse(&buf[..n]).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+        if let Some(header) = proxy_protocol::parse(&buf[..n])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+        {
             tcp.read_exact(&mut buf[..header.len]).await?;
             return Ok(match header.origin {
                 Origin::Proxied { source, destination } => Some((source, destination)),

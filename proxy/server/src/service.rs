@@ -61,7 +61,10 @@ impl Service {
                 let can = answers
                     || action.backends.iter().any(|backend| {
                         backend.weight > 0
-                            && snapshot.pools.get(&backend.pool).is_some_and(|pool| pool.pick(0, &ctx.tried).is_some())
+                            && snapshot
+                                .pools
+                                .get(&backend.pool)
+                                .is_some_and(|pool| pool.pick(0, &ctx.tried).is_some())
                     });
                 if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
             })
@@ -72,8 +75,11 @@ impl Service {
     /// The pool and endpoint of the next try.
     fn choose(&self, ctx: &mut Context) -> Result<(Arc<PoolHandle>, usize), Failure> {
         const NO_POOL: Failure = Failure::new(Flag::NoPool, 500, "the route's pool does not exist");
-        const NO_ENDPOINT: Failure = Failure::new(Flag::NoHealthyEndpoint, 503, "no endpoint can take the request");
-        let Some(target) = &ctx.target else { return Err(Failure::new(Flag::Internal, 500, "the request has no route")) };
+        const NO_ENDPOINT: Failure =
+            Failure::new(Flag::NoHealthyEndpoint, 503, "no endpoint can take the request");
+        let Some(target) = &ctx.target else {
+            return Err(Failure::new(Flag::Internal, 500, "the request has no route"));
+        };
         if ctx.tries > 0 {
             if let Some(cluster) = &ctx.cluster {
                 cluster.metrics.retry();
@@ -122,8 +128,8 @@ impl Service {
     fn failure(&self, ctx: &Context, error: &Error) -> Failure {
         use pingora_core::ErrorSource::{Downstream, Upstream};
         use pingora_core::ErrorType::{
-            ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError, ReadTimedout,
-            TLSHandshakeTimedout, WriteError, WriteTimedout,
+            ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidHTTPHeader, ReadError,
+            ReadTimedout, TLSHandshakeTimedout, WriteError, WriteTimedout,
         };
         if let Some(failure) = ctx.failure {
             return failure;
@@ -141,12 +147,20 @@ impl Service {
             (Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
                 Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
             }
-            (Upstream, _) => Failure::new(Flag::UpstreamFailure, 502, "the upstream refused, reset or garbled the exchange"),
-            (Downstream, ReadTimedout | WriteTimedout) => Failure::new(Flag::ClientTimeout, 408, "the client was too slow"),
+            (Upstream, _) => Failure::new(
+                Flag::UpstreamFailure,
+                502,
+                "the upstream refused, reset or garbled the exchange",
+            ),
+            (Downstream, ReadTimedout | WriteTimedout) => {
+                Failure::new(Flag::ClientTimeout, 408, "the client was too slow")
+            }
             (Downstream, ReadError | WriteError | ConnectionClosed | H2Error) => {
                 Failure::new(Flag::ClientGone, 499, "the client went away")
             }
-            (Downstream, InvalidHTTPHeader) => Failure::new(Flag::BadRequest, 400, "the request is malformed"),
+            (Downstream, InvalidHTTPHeader) => {
+                Failure::new(Flag::BadRequest, 400, "the request is malformed")
+            }
             (_, HTTPStatus(status)) => Failure::new(Flag::Internal, *status, "the request was refused"),
             (Downstream, _) => Failure::new(Flag::BadRequest, 400, "the request is malformed"),
             _ => Failure::new(Flag::Internal, 500, "the proxy failed"),
@@ -180,7 +194,12 @@ impl ProxyHttp for Service {
             && route.actions.len() > 1
         {
             let Some(action) = self.choose_action(ctx, route) else {
-                self.answer(session, ctx, Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request")).await;
+                self.answer(
+                    session,
+                    ctx,
+                    Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request"),
+                )
+                .await;
                 return Ok(true);
             };
             if let Some(target) = &mut ctx.target {
@@ -275,13 +294,23 @@ impl ProxyHttp for Service {
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, upstream: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         // A body that is sent again has been counted once.
         ctx.body_seen = 0;
         forward::request(session.req_header(), upstream, ctx)
     }
 
-    async fn upstream_response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         if response.status.is_informational() && response.status != 101 {
             return Ok(());
         }
@@ -297,21 +326,43 @@ impl ProxyHttp for Service {
         Ok(())
     }
 
-    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         forward::response(response, ctx)
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
         self.end_try(ctx);
         let expired = ctx.watch().is_some_and(|watch| watch.expired());
         let failure = self.failure(ctx, &error);
-        ctx.count_connect(if failure.flag == Flag::UpstreamTimeout { Connect::Timeout } else { Connect::Failed });
+        ctx.count_connect(if failure.flag == Flag::UpstreamTimeout {
+            Connect::Timeout
+        } else {
+            Connect::Failed
+        });
         ctx.last_failure = Some(failure);
         error.set_retry(ctx.tries < MAX_TRIES && !expired);
         error
     }
 
-    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, mut error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
         self.end_try(ctx);
         let expired = ctx.watch().is_some_and(|watch| watch.expired());
         let may = ctx.tries < MAX_TRIES
@@ -338,7 +389,10 @@ impl ProxyHttp for Service {
         let failure = self.failure(ctx, error);
         ctx.detail = Some(error.etype().as_str().to_owned());
         let status = self.answer(session, ctx, failure).await;
-        FailToProxy { error_code: status, can_reuse_downstream: status > 0 && failure.flag != Flag::BadRequest }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: status > 0 && failure.flag != Flag::BadRequest,
+        }
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
@@ -350,7 +404,13 @@ impl ProxyHttp for Service {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _session: &Session, _ctx: &Context, _error: &Error, _at: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _at: ProxyWarnLogContext,
+    ) -> bool {
         true
     }
 }

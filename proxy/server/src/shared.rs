@@ -76,7 +76,8 @@ impl Shared {
 
     /// Accepting failed. Says so once a second.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
-        let second = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let second =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if self.accept_failures.swap(second, Ordering::Relaxed) != second {
             tracing::error!(%error, "connections cannot be accepted");
         }

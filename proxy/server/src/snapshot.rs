@@ -68,9 +68,13 @@ impl Borrow<VirtualHost> for HostHandle {
 
 impl HostHandle {
     fn build(plan: &Arc<VirtualHost>) -> Arc<Self> {
-        let filtered = plan.routes.iter().any(|route| route.actions.iter().any(|action| !action.filters.is_empty()));
+        let filtered =
+            plan.routes.iter().any(|route| route.actions.iter().any(|action| !action.filters.is_empty()));
         let filters = if filtered {
-            plan.routes.iter().map(|route| route.actions.iter().map(|action| compile(action)).collect()).collect()
+            plan.routes
+                .iter()
+                .map(|route| route.actions.iter().map(|action| compile(action)).collect())
+                .collect()
         } else {
             Box::default()
         };
@@ -84,13 +88,19 @@ impl HostHandle {
 
     /// The filters of an action.
     pub(crate) fn filters(&self, route: usize, action: usize) -> &[CompiledFilter] {
-        self.filters.get(route).and_then(|actions| actions.get(action)).map(|filters| &**filters).unwrap_or_default()
+        self.filters
+            .get(route)
+            .and_then(|actions| actions.get(action))
+            .map(|filters| &**filters)
+            .unwrap_or_default()
     }
 }
 
 /// Compiles an action's filters. What the reader lets through compiles; what does not is left out and said.
 fn compile(action: &Action) -> Box<[CompiledFilter]> {
-    let build = |filter| CompiledFilter::build(filter).inspect_err(|error| tracing::error!(object = %action.object, rule = action.rule, %error, "a filter is left out"));
+    let build = |filter| {
+        CompiledFilter::build(filter).inspect_err(|error| tracing::error!(object = %action.object, rule = action.rule, %error, "a filter is left out"))
+    };
     action.filters.iter().filter_map(|filter| build(filter).ok()).collect()
 }
 
@@ -106,7 +116,11 @@ pub(crate) struct SnapshotBuilder {
 
 impl SnapshotBuilder {
     /// Of the empty plan. `seed` spreads where round robins of several replicas begin.
-    pub(crate) fn new(states: Arc<Endpoints>, metrics: Arc<Metrics>, seed: u64) -> Result<Self, ContextError> {
+    pub(crate) fn new(
+        states: Arc<Endpoints>,
+        metrics: Arc<Metrics>,
+        seed: u64,
+    ) -> Result<Self, ContextError> {
         let snapshot = Snapshot {
             revision: 0,
             proxy: Arc::new(Proxy::fallback()),
@@ -132,8 +146,11 @@ impl SnapshotBuilder {
             });
             snapshot.clusters.set(Arc::clone(name), handle);
         }
-        let hosts: Vec<(HostPattern, Option<Arc<HostHandle>>)> =
-            update.hosts.iter().map(|(pattern, host)| (pattern.clone(), host.as_ref().map(HostHandle::build))).collect();
+        let hosts: Vec<(HostPattern, Option<Arc<HostHandle>>)> = update
+            .hosts
+            .iter()
+            .map(|(pattern, host)| (pattern.clone(), host.as_ref().map(HostHandle::build)))
+            .collect();
         snapshot.router.apply(&hosts);
         if let Some(catch_all) = &update.catch_all {
             snapshot.router.set_catch_all(catch_all.as_ref().map(HostHandle::build));
@@ -149,7 +166,11 @@ impl SnapshotBuilder {
             });
             snapshot.pools.set(id.clone(), handle);
         }
-        if update.proxy.is_none() && update.certificates.is_empty() && update.server_names.is_empty() && update.revision > 1 {
+        if update.proxy.is_none()
+            && update.certificates.is_empty()
+            && update.server_names.is_empty()
+            && update.revision > 1
+        {
             return Vec::new();
         }
         Arc::make_mut(&mut snapshot.certificates).apply(&update.certificates, &update.server_names);
@@ -159,7 +180,12 @@ impl SnapshotBuilder {
         for listener in &snapshot.proxy.listeners {
             let Some(settings) = &listener.tls else { continue };
             let store = Arc::clone(&snapshot.certificates);
-            match self.tls.listener(settings, listener.http2, &[snapshot.proxy.lb_domain.as_str(), &own_name, "localhost"], store) {
+            match self.tls.listener(
+                settings,
+                listener.http2,
+                &[snapshot.proxy.lb_domain.as_str(), &own_name, "localhost"],
+                store,
+            ) {
                 Ok(context) => {
                     contexts.insert(Arc::clone(&listener.name), context);
                 }
@@ -178,7 +204,8 @@ impl SnapshotBuilder {
     /// Follows what a pool's names resolve to now.
     pub(crate) fn resolved(&mut self, id: &PoolId, endpoints: Vec<Endpoint>) {
         let Some(handle) = self.snapshot.pools.get(id) else { return };
-        let rebuilt = PoolHandle::build(id.clone(), Arc::clone(&handle.plan), &endpoints, &self.states, self.seed);
+        let rebuilt =
+            PoolHandle::build(id.clone(), Arc::clone(&handle.plan), &endpoints, &self.states, self.seed);
         self.snapshot.pools.insert(id.clone(), Arc::new(rebuilt));
         self.resolved.insert(id.clone(), endpoints);
     }

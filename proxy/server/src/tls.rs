@@ -24,9 +24,13 @@ pub(crate) fn result(accepted: &io::Result<(TlsStream<TcpStream>, TlsInfo)>) -> 
 }
 
 /// Shakes hands. A name that nobody serves is refused with the alert that says so.
-pub(crate) async fn accept(context: &ListenerContext, tcp: TcpStream) -> io::Result<(TlsStream<TcpStream>, TlsInfo)> {
+pub(crate) async fn accept(
+    context: &ListenerContext,
+    tcp: TcpStream,
+) -> io::Result<(TlsStream<TcpStream>, TlsInfo)> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
-    let server_name: Option<Box<str>> = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
+    let server_name: Option<Box<str>> =
+        start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
     if context.find(server_name.as_deref()) == Found::Refused {
         start.io.write_all(&UNRECOGNIZED_NAME).await?;
         start.io.shutdown().await?;

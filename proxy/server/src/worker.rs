@@ -78,7 +78,12 @@ impl WorkerHandle {
 }
 
 async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Accept>) {
-    let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: UPSTREAM_POOL, max_retries: MAX_TRIES, ..ServerConf::default() };
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        max_retries: MAX_TRIES,
+        ..ServerConf::default()
+    };
     let mut proxy = HttpProxy::new(Service::new(Arc::clone(&shared), index), Arc::new(conf));
     proxy.handle_init_modules();
     let (_run, running) = watch::channel(false);
@@ -129,7 +134,13 @@ async fn accept_loop(worker: Arc<Worker>, accept: Accept, open: Arc<Open>) {
 }
 
 /// Serves a connection, if there is room for it.
-fn admit(worker: &Arc<Worker>, state: &ArcSwap<ListenerState>, open: &Arc<Open>, tcp: TcpStream, peer: SocketAddr) {
+fn admit(
+    worker: &Arc<Worker>,
+    state: &ArcSwap<ListenerState>,
+    open: &Arc<Open>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
     let state = state.load_full();
     let shared = &worker.shared;
     let here = state.open.enter(state.spec.max_connections.unwrap_or(u32::MAX));

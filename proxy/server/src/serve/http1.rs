@@ -48,7 +48,11 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
             header_block: limits.max_header_bytes,
             headers: limits.max_headers,
             request_line: limits.max_header_bytes.min(16 << 10),
-            encoded_slash: if limits.refuse_encoded_slash { EncodedSlash::Refuse } else { EncodedSlash::Keep },
+            encoded_slash: if limits.refuse_encoded_slash {
+                EncodedSlash::Refuse
+            } else {
+                EncodedSlash::Keep
+            },
             ..GateLimits::default()
         };
         conn.speak_http1(gate, limits.min_rate);
@@ -129,7 +133,9 @@ async fn next_request(
             Some(Ok(Head::Refused(refusal))) => return Next::Refuse(refusal.into()),
             Some(Ok(Head::Closed | Head::Truncated) | Err(_)) => return Next::Close,
             None if Instant::now() >= late => return Next::Refuse(Failure::SLOW_HEAD),
-            None if started + RATE_GRACE + Duration::from_secs(conn.head_bytes() as u64 / rate) <= Instant::now() => {
+            None if started + RATE_GRACE + Duration::from_secs(conn.head_bytes() as u64 / rate)
+                <= Instant::now() =>
+            {
                 // A connection on which nothing has come yet is idle, not slow.
                 return if conn.has_more() { Next::Refuse(Failure::SLOW_HEAD) } else { Next::Close };
             }

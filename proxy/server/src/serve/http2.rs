@@ -70,7 +70,9 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer
         .max_header_list_size(limits.max_header_bytes)
         .max_pending_accept_reset_streams(PENDING_RESETS);
     let opening = handshake(conn, Some(options));
-    let Some(Ok(mut connection)) = timer.until(Instant::now() + limits.header_timeout, opening).await else { return };
+    let Some(Ok(mut connection)) = timer.until(Instant::now() + limits.header_timeout, opening).await else {
+        return;
+    };
 
     let digest = Arc::new(Digest::default());
     let active = Arc::new(Active::default());
@@ -97,13 +99,16 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer
             None if closing.is_some() => closing = Some(Instant::now()),
             None => {
                 let now = Instant::now();
-                let quiet = Duration::from_millis(watch::millis(now).saturating_sub(active.ended.load(Ordering::Relaxed)));
+                let quiet = Duration::from_millis(
+                    watch::millis(now).saturating_sub(active.ended.load(Ordering::Relaxed)),
+                );
                 let idle = active.is_empty() && quiet >= limits.idle_timeout;
                 if idle || oldest.is_some_and(|oldest| now >= oldest) {
                     connection.graceful_shutdown();
                     closing = Some(now);
                 } else {
-                    idle_at = now + if active.is_empty() { limits.idle_timeout - quiet } else { limits.idle_timeout };
+                    idle_at = now
+                        + if active.is_empty() { limits.idle_timeout - quiet } else { limits.idle_timeout };
                 }
             }
             Some(Event::Close) => {
