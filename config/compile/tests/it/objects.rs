@@ -316,7 +316,7 @@ fn server_names(compiler: &portolan_compile::Compiler) -> Vec<String> {
 #[test]
 fn certificates_serve_accepted_hosts() {
     use KeyAlgorithm::{Ecdsa, Rsa};
-    let missing = |at: &str| (Reason::CertificateNotFound, format!("spec.tls{at}.certificateRef"));
+    let missing = |at: &str| (Reason::CertificateNotFound, format!("spec.tls{at}.secretName"));
     let mismatch = |at: &str| (Reason::CertificateMismatch, format!("spec.tls{at}"));
     let s = || secret("paris/s", &["a.com", "*.a.com"], Rsa, 5);
     let rules = &["a.com *.a.com", "b.com"][..];
@@ -327,7 +327,7 @@ fn certificates_serve_accepted_hosts() {
             &[("s", &[][..])][..],
             vec![s()],
             &["*.a.com: s", "a.com: s"][..],
-            vec![mismatch("[0].certificateRef")],
+            vec![mismatch("[0].secretName")],
         ),
         ("the named ones", rules, &[("s", &["a.com"])], vec![s()], &["a.com: s"], vec![]),
         ("a host under a rule's wildcard", rules, &[("s", &["x.a.com"])], vec![s()], &["x.a.com: s"], vec![]),
