@@ -241,7 +241,12 @@ impl ProxyHttp for Service {
         ctx.in_flight = Some(endpoint.state.begin());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let policy = &action.policy;
-        let per_try = action.timeouts.backend_request.unwrap_or(policy.per_try);
+        let per_try = match action.timeouts.backend_request {
+            Some(limit) => limit,
+            // A stream's first message may be long in coming, and its response's head with it.
+            None if ctx.is_grpc => policy.per_try.max(policy.idle),
+            None => policy.per_try,
+        };
         // Over HTTP/2 the response's head has no deadline of its own but the one for every read.
         let read = match pool.plan.protocol {
             UpstreamProtocol::Http2 if !ctx.is_grpc => per_try.min(ctx.remaining()),

@@ -110,27 +110,6 @@ impl UniqueID for Lease {
     }
 }
 
-impl Ssl for Lease {}
-impl Peek for Lease {}
-
-impl GetTimingDigest for Lease {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Lease {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Lease {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
 // HTTP/2 owns its connection to the end, so it is given the connection itself.
 
 #[async_trait]
@@ -146,23 +125,31 @@ impl UniqueID for Conn {
     }
 }
 
-impl Ssl for Conn {}
-impl Peek for Conn {}
+/// What Pingora may ask of a stream and need not be told: requests know their connection by [`crate::info::Incoming`].
+macro_rules! untold {
+    ($stream:ty) => {
+        impl Ssl for $stream {}
+        impl Peek for $stream {}
 
-impl GetTimingDigest for Conn {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
+        impl GetTimingDigest for $stream {
+            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+                Vec::new()
+            }
+        }
+
+        impl GetProxyDigest for $stream {
+            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+                None
+            }
+        }
+
+        impl GetSocketDigest for $stream {
+            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+                None
+            }
+        }
+    };
 }
 
-impl GetProxyDigest for Conn {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Conn {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
+untold!(Lease);
+untold!(Conn);
