@@ -1,0 +1,37 @@
+//! Whatever a file holds, the reader answers; what it says of a file stands in the file, and a document of its own
+//! behind it is read all the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use portolan_api::{Checks, FileObjects, read_file};
+
+const CHECKS: Checks = Checks {
+    regex: |_| Ok(()),
+    certificate: |_, _| Err("no certificate".to_owned()),
+    ca_bundle: |_| Ok(()),
+    cipher_suite: |_| Ok(()),
+};
+
+const NEIGHBOUR: &str =
+    "\n---\napiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata: {name: neighbour}\nspec: {}\n";
+
+fn holds(read: &FileObjects, text: &str) {
+    let lines = text.lines().count() + 1;
+    for (index, told) in read.all_diagnostics().into_iter().enumerate() {
+        assert!(told.line >= 1 && told.column >= 1 && told.line as usize <= lines, "{told}");
+        if index < 4 {
+            told.render(text);
+        }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let read = read_file("a.yaml", text, &CHECKS);
+    holds(&read, text);
+    let text = format!("{text}{NEIGHBOUR}");
+    let both = read_file("a.yaml", &text, &CHECKS);
+    holds(&both, &text);
+    let neighbour = both.objects.last().is_some_and(|object| &*object.meta.id.name == "neighbour");
+    assert!(neighbour, "a neighbour was lost");
+});
