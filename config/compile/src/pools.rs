@@ -179,7 +179,7 @@ impl Found {
 
 fn slices<'a>(store: &'a Store, pool: &ObjectRef) -> impl Iterator<Item = &'a EndpointSlice> {
     store.users(pool, Kind::EndpointSlice).filter_map(|object| match &object.spec {
-        Spec::EndpointSlice(slice) => Some(slice),
+        Spec::EndpointSlice(slice) => Some(&**slice),
         _ => None,
     })
 }

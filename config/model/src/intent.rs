@@ -70,7 +70,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What an object says, by its kind.
+/// What an object says, by its kind. Boxed where it would make the many `HTTPLoadBalancer`s larger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Spec {
     /// See [`Proxy`].
@@ -86,9 +86,9 @@ pub enum Spec {
     /// See [`TrafficPolicy`].
     TrafficPolicy(Box<TrafficPolicy>),
     /// See [`EndpointSlice`].
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Box<EndpointSlice>),
     /// See [`TlsSecret`].
-    Secret(TlsSecret),
+    Secret(Box<TlsSecret>),
     /// See [`CaBundle`].
     ConfigMap(CaBundle),
 }

@@ -20,7 +20,7 @@ impl Convert for Secret {
         let (chain, key) = (chain?, key?);
         let at = At::top(field(self, "tls.crt"));
         let facts = cx.check(&at.field("tls.crt"), (cx.checks.certificate)(&chain, &key))?;
-        Some(Spec::Secret(TlsSecret { chain, key: Redacted(key), facts }))
+        Some(Spec::Secret(Box::new(TlsSecret { chain, key: Redacted(key), facts })))
     }
 }
 

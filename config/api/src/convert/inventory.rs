@@ -90,7 +90,7 @@ impl Convert for EndpointSlice {
                 terminating: conditions.and_then(|conditions| conditions.terminating).unwrap_or(false),
             });
         }
-        Some(Spec::EndpointSlice(inventory::EndpointSlice { pool: pool?, ports, endpoints }))
+        Some(Spec::EndpointSlice(Box::new(inventory::EndpointSlice { pool: pool?, ports, endpoints })))
     }
 }
 

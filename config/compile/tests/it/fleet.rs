@@ -197,7 +197,7 @@ pub fn slice(text: &str, pool: &str, ports: &[(&str, u16)], endpoints: &[&str]) 
         ports: ports.collect(),
         endpoints: endpoints.iter().map(endpoint).collect(),
     };
-    object(id(Kind::EndpointSlice, text), None, Spec::EndpointSlice(slice))
+    object(id(Kind::EndpointSlice, text), None, Spec::EndpointSlice(Box::new(slice)))
 }
 
 pub fn secret(text: &str, names: &[&str], key: KeyAlgorithm, not_after: i64) -> Object {
@@ -209,7 +209,7 @@ pub fn secret(text: &str, names: &[&str], key: KeyAlgorithm, not_after: i64) -> 
         serial: "01".to_owned(),
     };
     let secret = TlsSecret { chain: Arc::new([]), key: Redacted(Arc::new([])), facts };
-    object(id(Kind::Secret, text), None, Spec::Secret(secret))
+    object(id(Kind::Secret, text), None, Spec::Secret(Box::new(secret)))
 }
 
 pub fn ca(text: &str) -> Object {
