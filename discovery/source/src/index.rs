@@ -4,7 +4,9 @@
 //! deltas handed out so far, applied in order, are exactly the objects that count now. Cost: a change costs what the files that
 //! changed hold, plus a hash look-up per object in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use portolan_model::condition::Condition;
@@ -39,11 +41,12 @@ impl Entry {
 /// Where an object is declared: a file, and the place among its entries.
 type At = (u32, u32);
 
-/// One place, but for duplicates.
+/// One place, but for duplicates; these are rare, and what they take must not make the others larger.
 #[derive(Debug)]
 enum Places {
     One(At),
-    Several(Vec<At>),
+    #[expect(clippy::box_collection, reason = "keeps the common case at two words")]
+    Several(Box<Vec<At>>),
 }
 
 impl Places {
@@ -54,6 +57,34 @@ impl Places {
         }
     }
 }
+
+/// An object with the places where it is declared, in the order in which they count. One of its declarations names it: a key of
+/// its own would take more memory than all the rest.
+#[derive(Debug)]
+struct Declared {
+    entry: Entry,
+    places: Places,
+}
+
+impl Borrow<ObjectRef> for Declared {
+    fn borrow(&self) -> &ObjectRef {
+        self.entry.id()
+    }
+}
+
+impl Hash for Declared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.entry.id().hash(state);
+    }
+}
+
+impl PartialEq for Declared {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry.id() == other.entry.id()
+    }
+}
+
+impl Eq for Declared {}
 
 #[derive(Debug)]
 struct File {
@@ -67,7 +98,7 @@ pub(crate) struct Index {
     files: Vec<Option<File>>,
     free: Vec<u32>,
     by_name: BTreeMap<Arc<str>, u32>,
-    objects: HashMap<ObjectRef, Places>,
+    objects: HashSet<Declared>,
 }
 
 /// A change that is being collected: what counted before it, by object.
@@ -113,7 +144,7 @@ impl Index {
         }
         let number = self.free.pop().unwrap_or(self.files.len() as u32);
         for (place, entry) in (0u32..).zip(&entries) {
-            self.declare(entry.id(), (number, place), name);
+            self.declare(entry, (number, place), name);
         }
         let file = Some(File { name: Arc::clone(name), entries: entries.into() });
         match self.files.get_mut(number as usize) {
@@ -133,7 +164,7 @@ impl Index {
                 Some(entry) if before.as_ref() != Some(entry) => deltas.push(entry.delta()),
                 _ => {}
             }
-            let places = self.objects.get(&id).map_or(&[][..], Places::as_slice);
+            let places = self.objects.get(&id).map_or(&[][..], |declared| declared.places.as_slice());
             if let [first, others @ ..] = places
                 && let Some((first_file, first)) = self.at(*first)
             {
@@ -158,19 +189,17 @@ impl Index {
 
     /// The declaration that counts.
     fn winner(&self, id: &ObjectRef) -> Option<&Entry> {
-        let first = self.objects.get(id)?.as_slice().first()?;
+        let first = self.objects.get(id)?.places.as_slice().first()?;
         self.at(*first).map(|(_, entry)| entry)
     }
 
-    fn declare(&mut self, id: &ObjectRef, at: At, name: &str) {
+    fn declare(&mut self, entry: &Entry, at: At, name: &str) {
         let files = &self.files;
         let name_of =
             |(file, _): &At| files.get(*file as usize).and_then(Option::as_ref).map(|file| &*file.name);
-        match self.objects.get_mut(id) {
-            None => {
-                self.objects.insert(id.clone(), Places::One(at));
-            }
-            Some(places) => {
+        let places = match self.objects.take(entry.id()) {
+            None => Places::One(at),
+            Some(Declared { places, .. }) => {
                 let mut several = places.as_slice().to_vec();
                 // The file itself is not in the table yet.
                 let earlier = several
@@ -178,9 +207,10 @@ impl Index {
                     .take_while(|other| other.0 == at.0 || name_of(other).is_some_and(|other| other < name))
                     .count();
                 several.insert(earlier, at);
-                *places = Places::Several(several);
+                Places::Several(Box::new(several))
             }
-        }
+        };
+        self.objects.insert(Declared { entry: entry.clone(), places });
     }
 
     fn forget(&mut self, number: u32) {
@@ -188,16 +218,14 @@ impl Index {
         self.by_name.remove(&file.name);
         self.free.push(number);
         for entry in &file.entries {
-            let Some(places) = self.objects.get_mut(entry.id()) else { continue };
+            let Some(Declared { places, .. }) = self.objects.take(entry.id()) else { continue };
             let mut rest: Vec<At> = places.as_slice().to_vec();
             rest.retain(|place| place.0 != number);
-            match rest[..] {
-                [] => {
-                    self.objects.remove(entry.id());
-                }
-                [only] => *places = Places::One(only),
-                _ => *places = Places::Several(rest),
-            }
+            let Some(&first) = rest.first() else { continue };
+            let Some((_, entry)) = self.at(first) else { continue };
+            let entry = entry.clone();
+            let places = if rest.len() == 1 { Places::One(first) } else { Places::Several(Box::new(rest)) };
+            self.objects.insert(Declared { entry, places });
         }
     }
 }
