@@ -1,6 +1,6 @@
 //! What is known of a request while it is served.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,14 @@ use smallvec::SmallVec;
 use crate::failure::Failure;
 use crate::info::{ConnInfo, Incoming};
 use crate::pool::PoolHandle;
-use crate::service::{FOREVER, NOBODY};
 use crate::snapshot::{ClusterHandle, HostHandle, Snapshot};
 use crate::watch::Watch;
+
+/// No address is known: of a request that was not let in far enough to tell.
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
+/// Longer than any request may take.
+pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Pingora's `CTX`.
 pub(crate) struct Context {

@@ -9,6 +9,7 @@
 //!  worker (thread, runtime, Pingora proxy):  accept ─► serve ─► conn (gate, deadlines) ─► Pingora ─► service
 //! ```
 
+mod accept;
 mod access;
 mod answer;
 mod clock;

@@ -13,13 +13,13 @@ use portolan_model::plan::{Endpoint, Update};
 use portolan_model::proxy::{ListenAddress, Listener, Proxy};
 use tokio::sync::watch;
 
+use crate::accept::{Accept, WorkerHandle};
 use crate::listener::{ListenerState, Open, bind};
 use crate::pool::Endpoints;
 use crate::probe::Prober;
 use crate::resolve::Resolver;
 use crate::shared::Shared;
 use crate::snapshot::SnapshotBuilder;
-use crate::worker::{Accept, WorkerHandle};
 
 /// A listener whose address could not be taken.
 #[derive(Debug, thiserror::Error)]

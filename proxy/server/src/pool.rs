@@ -37,6 +37,10 @@ pub(crate) struct PoolHandle {
     /// The plan's endpoints, and those that its names resolve to.
     pub(crate) endpoints: Box<[EndpointHandle]>,
     balancer: Balancer,
+    /// See [`reuse_group`].
+    group: u64,
+    /// Who vouches for the endpoints, where the plan has their certificates.
+    ca: Option<Arc<[WrappedX509]>>,
     /// Whether connections may be made: not while who vouches for the endpoints is missing.
     trusted: bool,
 }
@@ -49,19 +53,6 @@ pub(crate) struct EndpointHandle {
     terminating: bool,
     /// What is known of it.
     pub(crate) state: Arc<EndpointState>,
-    peer: HttpPeer,
-}
-
-impl EndpointHandle {
-    /// The way there, for one try.
-    pub(crate) fn peer(&self, connect: Duration, read: Duration, idle: Duration) -> Box<HttpPeer> {
-        let mut peer = Box::new(self.peer.clone());
-        peer.options.connection_timeout = Some(connect);
-        peer.options.total_connection_timeout = Some(connect);
-        peer.options.read_timeout = Some(read);
-        peer.options.write_timeout = Some(idle);
-        peer
-    }
 }
 
 impl PoolHandle {
@@ -86,13 +77,12 @@ impl PoolHandle {
                     EndpointKey { pool: id.clone(), address: endpoint.address },
                     EndpointState::default,
                 ),
-                peer: peer(&plan, endpoint.address, group, ca.clone()),
             })
             .collect();
         let weights: Vec<u32> =
             plan.endpoints.iter().chain(resolved).map(|endpoint| endpoint.weight).collect();
         let balancer = Balancer::new(plan.balancing, &weights, seed);
-        Self { id, plan, endpoints, balancer, trusted }
+        Self { id, plan, endpoints, balancer, group, ca, trusted }
     }
 
     /// The endpoint for the next try, which has not been tried yet; one that is going away only where no other is left.
@@ -112,11 +102,27 @@ impl PoolHandle {
         pick(false).or_else(|| pick(true))
     }
 
+    /// The way to an endpoint, for one try. It is made for each, since it takes a kilobyte: more than all else that is known of
+    /// an endpoint.
+    pub(crate) fn peer(
+        &self,
+        address: SocketAddr,
+        connect: Duration,
+        read: Duration,
+        idle: Duration,
+    ) -> Box<HttpPeer> {
+        let mut peer = Box::new(peer(&self.plan, address, self.group, self.ca.clone()));
+        peer.options.connection_timeout = Some(connect);
+        peer.options.total_connection_timeout = Some(connect);
+        peer.options.read_timeout = Some(read);
+        peer.options.write_timeout = Some(idle);
+        peer
+    }
+
     /// The way to an endpoint whose address is yet to be set, for probes.
     pub(crate) fn peer_template(&self, timeout: Duration) -> HttpPeer {
         let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let ca = self.plan.tls.as_ref().and_then(ca);
-        let mut peer = peer(&self.plan, anywhere, reuse_group(&self.id, &self.plan), ca);
+        let mut peer = peer(&self.plan, anywhere, self.group, self.ca.clone());
         peer.options.connection_timeout = Some(timeout);
         peer.options.read_timeout = Some(timeout);
         peer

@@ -135,7 +135,11 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
             return Err(BODY_TOO_LARGE.into());
         }
     }
-    let within = action.timeouts.request.or(policy.request);
+    // Zero is how the Gateway API says: no limit.
+    let within = match action.timeouts.request {
+        Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
+        None => policy.request,
+    };
     ctx.end_by = within.map(|within| ctx.started + within);
     if let (Some(end), Some(watch)) = (ctx.end_by, ctx.watch()) {
         watch.end_by(end.max(Instant::now()));

@@ -7,9 +7,8 @@
 //!  logging: access log, metrics
 //! ```
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use portolan_model::plan::Route;
 use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
-use crate::context::Context;
+use crate::context::{Context, FOREVER};
 use crate::failure::{Failure, Flag};
 use crate::forward;
 use crate::pool::PoolHandle;
@@ -242,6 +241,7 @@ impl ProxyHttp for Service {
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let policy = &action.policy;
         let per_try = match action.timeouts.backend_request {
+            Some(limit) if limit.is_zero() => FOREVER,
             Some(limit) => limit,
             // A stream's first message may be long in coming, and its response's head with it.
             None if ctx.is_grpc => policy.per_try.max(policy.idle),
@@ -252,7 +252,7 @@ impl ProxyHttp for Service {
             UpstreamProtocol::Http2 if !ctx.is_grpc => per_try.min(ctx.remaining()),
             _ => policy.idle,
         };
-        let mut peer = endpoint.peer(policy.connect, read, policy.idle);
+        let mut peer = pool.peer(endpoint.address, policy.connect, read, policy.idle);
         if ctx.wants_fresh {
             peer.group_key ^= self.shared.random();
         }
@@ -428,9 +428,3 @@ impl Service {
         }
     }
 }
-
-/// No address is known: of a request that was not let in far enough to tell.
-pub(crate) const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-
-/// Longer than any request may take.
-pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
