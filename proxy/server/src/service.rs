@@ -393,6 +393,8 @@ impl ProxyHttp for Service {
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let failure = self.failure(ctx, error);
         ctx.detail = Some(error.etype().as_str().to_owned());
+        // Pingora ends the connection after this; the client had better know.
+        session.set_keepalive(None);
         let status = self.answer(session, ctx, failure).await;
         FailToProxy {
             error_code: status,

@@ -53,11 +53,14 @@ pub(crate) struct ClusterHandle {
     pub(crate) metrics: Arc<ClusterMetrics>,
 }
 
+/// An action's filters, in their order.
+type Filters = Box<[CompiledFilter]>;
+
 /// A host's routes with their filters compiled.
 pub(crate) struct HostHandle {
     plan: Arc<VirtualHost>,
     /// By route and action; empty where there are none.
-    filters: Box<[Box<[Box<[CompiledFilter]>]>]>,
+    filters: Box<[Box<[Filters]>]>,
 }
 
 impl Borrow<VirtualHost> for HostHandle {
@@ -97,7 +100,7 @@ impl HostHandle {
 }
 
 /// Compiles an action's filters. What the reader lets through compiles; what does not is left out and said.
-fn compile(action: &Action) -> Box<[CompiledFilter]> {
+fn compile(action: &Action) -> Filters {
     let build = |filter| {
         CompiledFilter::build(filter).inspect_err(|error| tracing::error!(object = %action.object, rule = action.rule, %error, "a filter is left out"))
     };
