@@ -18,7 +18,7 @@ use portolan_model::intent::{
 use portolan_model::pool::{
     Balancing, EndpointHost, EndpointSource, InlineEndpoint, UpstreamPool, UpstreamProtocol,
 };
-use portolan_model::route::{Backend, PathMatch, RouteMatch, Rule, RuleTimeouts};
+use portolan_model::route::{Backend, PathMatch, RouteMatch, Rule};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -151,7 +151,7 @@ fn load_balancer(
         },
         filters: Arc::new([]),
         backends: Arc::new([Backend { pool: pool_id(spaces, n % POOLS), weight: 1 }]),
-        timeouts: RuleTimeouts::default(),
+        timeouts: None,
     };
     let lb = HttpLoadBalancer { rules: Box::new([rule]), tls: Box::new([]) };
     apply(load_balancer_id(spaces, n), Spec::HttpLoadBalancer(lb))

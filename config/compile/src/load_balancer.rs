@@ -33,7 +33,7 @@ pub(crate) fn serve(id: &ObjectRef, lb: &HttpLoadBalancer, policy: &SharedPolicy
             rule: number,
             filters: Arc::clone(&rule.filters),
             backends: Arc::clone(&rule.backends),
-            timeouts: rule.timeouts,
+            timeouts: rule.timeouts.clone(),
             policy: Arc::clone(policy),
         })]),
     });

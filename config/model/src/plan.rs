@@ -164,8 +164,8 @@ pub struct Action {
     pub filters: Arc<[Filter]>,
     /// By weight; a pool may be missing from the plan.
     pub backends: Arc<[Backend]>,
-    /// What overrides the policy's timeouts.
-    pub timeouts: RuleTimeouts,
+    /// What overrides the policy's timeouts, where anything does.
+    pub timeouts: Option<Box<RuleTimeouts>>,
     /// What is in force for it.
     pub policy: SharedPolicy,
 }

@@ -20,8 +20,8 @@ pub struct Rule {
     pub filters: Arc<[Filter]>,
     /// Where its requests go, by weight; empty only where a filter answers.
     pub backends: Arc<[Backend]>,
-    /// What overrides the policy's timeouts.
-    pub timeouts: RuleTimeouts,
+    /// What overrides the policy's timeouts, where anything does.
+    pub timeouts: Option<Box<RuleTimeouts>>,
 }
 
 /// All of its parts must match.

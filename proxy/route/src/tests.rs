@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::plan::{Action, Route, VirtualHost};
-use portolan_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, RuleTimeouts, TextMatch};
+use portolan_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 
 use crate::{Outcome, RequestView, Router, Verdict};
 
@@ -52,7 +52,7 @@ pub(crate) fn host(routes: &[Vec<RouteMatch>]) -> Arc<VirtualHost> {
             rule: at,
             filters: Arc::new([]),
             backends: Arc::new([]),
-            timeouts: RuleTimeouts::default(),
+            timeouts: None,
             policy: Arc::default(),
         })]),
     };

@@ -136,7 +136,7 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
         }
     }
     // Zero is how the Gateway API says: no limit.
-    let within = match action.timeouts.request {
+    let within = match action.timeouts.as_ref().and_then(|timeouts| timeouts.request) {
         Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
         None => policy.request,
     };

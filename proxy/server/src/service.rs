@@ -240,7 +240,7 @@ impl ProxyHttp for Service {
         ctx.in_flight = Some(endpoint.state.begin());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let policy = &action.policy;
-        let per_try = match action.timeouts.backend_request {
+        let per_try = match action.timeouts.as_ref().and_then(|timeouts| timeouts.backend_request) {
             Some(limit) if limit.is_zero() => FOREVER,
             Some(limit) => limit,
             // A stream's first message may be long in coming, and its response's head with it.

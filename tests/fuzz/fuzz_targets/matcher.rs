@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use portolan_model::host::{self, HostPattern};
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::plan::{Action, Route, VirtualHost};
-use portolan_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, RuleTimeouts, TextMatch};
+use portolan_model::route::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, TextMatch};
 use portolan_route::{Outcome, RequestView, Router, normalize_path};
 
 fuzz_target!(|text: &str| {
@@ -105,7 +105,7 @@ fn route(rule: RouteMatch, at: u32) -> Route {
         rule: at,
         filters: Arc::new([]),
         backends: Arc::new([]),
-        timeouts: RuleTimeouts::default(),
+        timeouts: None,
         policy: Arc::default(),
     };
     Route { matches: Arc::new([rule]), actions: Box::new([Arc::new(action)]) }

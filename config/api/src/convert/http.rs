@@ -113,8 +113,8 @@ fn everything() -> Arc<[RouteMatch]> {
     Arc::clone(&EVERYTHING)
 }
 
-fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) -> RuleTimeouts {
-    let Some(spec) = spec else { return RuleTimeouts::default() };
+fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) -> Option<Box<RuleTimeouts>> {
+    let spec = spec?;
     let request = spec.request.as_ref();
     let request = request.and_then(|text| cx.check(&at.field("request"), duration(text)));
     let backend_request = spec.backend_request.as_ref();
@@ -126,7 +126,7 @@ fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) ->
     {
         cx.error(&at.field("backendRequest"), "is longer than the timeout of the whole request");
     }
-    RuleTimeouts { request, backend_request }
+    (request.is_some() || backend_request.is_some()).then(|| Box::new(RuleTimeouts { request, backend_request }))
 }
 
 fn patterns(cx: &mut Cx<'_>, at: &At<'_>, texts: &[String]) -> Vec<HostPattern> {

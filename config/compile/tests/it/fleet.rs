@@ -16,7 +16,7 @@ use portolan_model::policy::{PolicySpec, TrafficPolicy};
 use portolan_model::pool::*;
 use portolan_model::proxy::Proxy;
 use portolan_model::redacted::Redacted;
-use portolan_model::route::{Backend, PathMatch, RouteMatch, Rule, RuleTimeouts};
+use portolan_model::route::{Backend, PathMatch, RouteMatch, Rule};
 
 pub fn host(text: &str) -> HostPattern {
     HostPattern::parse(text).unwrap()
@@ -98,7 +98,7 @@ pub fn rule(namespace: &str, text: &str) -> Rule {
         matches: paths.into_iter().map(prefix).collect(),
         filters: Arc::new([]),
         backends: backends.into(),
-        timeouts: RuleTimeouts::default(),
+        timeouts: None,
     }
 }
 

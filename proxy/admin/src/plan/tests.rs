@@ -4,7 +4,7 @@ use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Locality};
 use portolan_model::policy::Policy;
 use portolan_model::pool::{Balancing, UpstreamProtocol};
 use portolan_model::redacted::Redacted;
-use portolan_model::route::{Backend, RuleTimeouts};
+use portolan_model::route::{Backend};
 use serde_json::{Value, json};
 
 use super::*;
@@ -16,7 +16,7 @@ fn host(cluster: &str, name: &str) -> Arc<VirtualHost> {
         rule: 0,
         filters: [].into(),
         backends: [Backend { pool: PoolId::new(namespace, name), weight: 1 }].into(),
-        timeouts: RuleTimeouts::default(),
+        timeouts: None,
         policy: Arc::new(Policy::default()),
     };
     let route = portolan_model::plan::Route { matches: [].into(), actions: [Arc::new(action)].into() };
