@@ -60,6 +60,10 @@ pub(crate) struct Context {
     /// The next try must not take an idle connection.
     pub(crate) wants_fresh: bool,
     pub(crate) try_started: Option<Instant>,
+    /// How long it may take to the response's head.
+    pub(crate) per_try: Duration,
+    /// Its request's body was not whole when it began, and its connection serves nobody else.
+    pub(crate) uploads: bool,
     /// From a try's start to its response's head.
     pub(crate) upstream_ms: Option<Duration>,
     pub(crate) body_seen: u64,
@@ -109,6 +113,8 @@ impl Context {
             tried: SmallVec::new(),
             wants_fresh: false,
             try_started: None,
+            per_try: FOREVER,
+            uploads: false,
             upstream_ms: None,
             body_seen: 0,
             last_failure: None,

@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +32,9 @@ use crate::shared::Shared;
 
 /// Tries of one request, the first included.
 const MAX_TRIES: usize = 3;
+
+/// A client that does not read is found before its endpoint is blamed.
+const CLIENTS_FIRST: Duration = Duration::from_millis(500);
 
 /// Our `ProxyHttp`. One per worker.
 pub(crate) struct Service {
@@ -113,7 +116,7 @@ impl Service {
     /// Answers the client ourselves, if it can still be answered.
     async fn answer(&self, session: &mut Session, ctx: &mut Context, failure: Failure) -> u16 {
         ctx.failure = Some(failure);
-        if failure.flag == Flag::ClientGone || session.response_written().is_some() {
+        if failure.flag == Flag::ClientGone || answered(session) {
             return 0;
         }
         // A client that is gone is not owed an answer.
@@ -222,7 +225,7 @@ impl ProxyHttp for Service {
         Ok(false)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         let chosen = self.choose(ctx);
         let (pool, index) = match chosen {
             Ok(chosen) => chosen,
@@ -238,7 +241,10 @@ impl ProxyHttp for Service {
         ctx.tried.push(endpoint.address);
         ctx.upstream = Some(endpoint.address);
         ctx.in_flight = Some(endpoint.state.begin());
+        let alone = pool.plan.protocol == UpstreamProtocol::Http1;
+        ctx.uploads = alone && !session.is_body_done() && !session.is_upgrade_req();
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
+        let now = Instant::now();
         let policy = &action.policy;
         let per_try = match action.timeouts.as_ref().and_then(|timeouts| timeouts.backend_request) {
             Some(limit) if limit.is_zero() => FOREVER,
@@ -250,16 +256,20 @@ impl ProxyHttp for Service {
         // Over HTTP/2 the response's head has no deadline of its own but the one for every read.
         let read = match pool.plan.protocol {
             UpstreamProtocol::Http2 if !ctx.is_grpc => per_try.min(ctx.remaining()),
+            // While the request's body goes up nothing is read, however well it goes: see `response_goes_on`.
+            UpstreamProtocol::Http1 if ctx.uploads => ctx.remaining(),
             _ => policy.idle,
         };
-        let mut peer = pool.peer(endpoint.address, policy.connect, read, policy.idle);
+        let mut peer = pool.peer(endpoint.address, policy.connect.min(per_try), read, policy.idle);
         if ctx.wants_fresh {
             peer.group_key ^= self.shared.random();
         }
         if let Some(watch) = ctx.watch() {
-            watch.begin_try(Instant::now() + policy.connect + per_try);
+            // Connecting has a deadline of its own; what is left of the try's counts from there on.
+            watch.begin_try(now + policy.connect + per_try);
         }
-        ctx.try_started = Some(Instant::now());
+        ctx.try_started = Some(now);
+        ctx.per_try = per_try;
         Ok(peer)
     }
 
@@ -274,6 +284,10 @@ impl ProxyHttp for Service {
     ) -> Result<()> {
         ctx.count_connect(if reused { Connect::Reused } else { Connect::New });
         let alone = ctx.pool.as_ref().is_some_and(|pool| pool.plan.protocol == UpstreamProtocol::Http1);
+        if let (Some(started), Some(watch)) = (ctx.try_started, ctx.watch()) {
+            // An endpoint owes its response's head from when it has the whole request.
+            watch.begin_try(started + if ctx.uploads { FOREVER } else { ctx.per_try });
+        }
         if let (true, Some(watch)) = (alone, ctx.watch()) {
             watch.connected(fd);
         }
@@ -289,6 +303,9 @@ impl ProxyHttp for Service {
     ) -> Result<()> {
         if let (true, Some(watch), Some(action)) = (session.is_http2(), ctx.watch(), ctx.action()) {
             watch.body_by((!end).then(|| Instant::now() + action.policy.idle));
+        }
+        if end && let Some(watch) = ctx.watch().filter(|_| ctx.uploads) {
+            watch.uploaded(Instant::now() + ctx.per_try);
         }
         ctx.body_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let limit = ctx.action().and_then(|action| action.policy.max_request_body);
@@ -322,6 +339,7 @@ impl ProxyHttp for Service {
         ctx.upstream_ms = ctx.try_started.map(|started| started.elapsed());
         if let Some(watch) = ctx.watch() {
             watch.response_started();
+            self.response_goes_on(ctx, false);
         }
         if response.status == 101
             && let Some(conn) = ctx.conn()
@@ -329,6 +347,25 @@ impl ProxyHttp for Service {
             conn.switch_protocols();
         }
         Ok(())
+    }
+
+    /// Deadlines of a response under way that the connection has not.
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if ctx.watch().is_some_and(|watch| watch.expired()) {
+            // Not to be taken for the end of a body that ends where its connection does.
+            return Err(Error::new(ErrorType::ReadTimedout).into_up());
+        }
+        self.response_goes_on(ctx, end);
+        if let (true, Some(watch)) = (end, ctx.watch()) {
+            watch.response_ended();
+        }
+        Ok(None)
     }
 
     async fn response_filter(
@@ -422,7 +459,20 @@ impl ProxyHttp for Service {
     }
 }
 
+/// Whether a response has begun that is the final one: hints before it (RFC 8297) still leave room for an answer.
+fn answered(session: &Session) -> bool {
+    session
+        .response_written()
+        .is_some_and(|response| !response.status.is_informational() || response.status == 101)
+}
+
 impl Service {
+    fn response_goes_on(&self, ctx: &Context, end: bool) {
+        if let (true, Some(watch), Some(action)) = (ctx.uploads, ctx.watch(), ctx.action()) {
+            watch.goes_on((!end).then(|| Instant::now() + action.policy.idle + CLIENTS_FIRST));
+        }
+    }
+
     fn end_try(&self, ctx: &mut Context) {
         ctx.in_flight = None;
         if let Some(watch) = ctx.watch() {

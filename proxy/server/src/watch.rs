@@ -2,8 +2,8 @@
 //!
 //! A request's context says what must have happened by when ([`Watch`]); the task that serves it polls the request under
 //! [`guard`]. One timer a connection, moved only where a deadline comes sooner than it: the usual request costs a few loads.
-//! When a deadline passes before the response began, the upstream connection is shut down under Pingora's hands, so
-//! that the request fails there and is answered in the usual way; when the response is under way, the request is dropped.
+//! When a deadline passes, the upstream connection is shut down under Pingora's hands, so that the request fails there and
+//! is answered, or cut, and logged in the usual way. Where that is not possible, or nobody notices, the request is dropped.
 
 use std::future::poll_fn;
 use std::os::fd::RawFd;
@@ -95,6 +95,23 @@ impl Watch {
         self.upstream.store(-1, Ordering::Relaxed);
     }
 
+    /// The request's body is whole: the response's head must be here by then, if it is not yet.
+    pub(crate) fn uploaded(&self, head_by: Instant) {
+        if !self.started.load(Ordering::Relaxed) {
+            self.begin_try(head_by);
+        }
+    }
+
+    /// More of the response must have come by then; `None` where it is whole.
+    pub(crate) fn goes_on(&self, more_by: Option<Instant>) {
+        self.head.store(more_by.map_or(NONE, millis), Ordering::Relaxed);
+    }
+
+    /// The response is whole: its connection may serve others from now on.
+    pub(crate) fn response_ended(&self) {
+        self.upstream.store(-1, Ordering::Relaxed);
+    }
+
     /// The response's head is here.
     pub(crate) fn response_started(&self) {
         self.head.store(NONE, Ordering::Relaxed);
@@ -115,11 +132,13 @@ impl Watch {
     fn expire(&self, now: u64) -> bool {
         let upstream = self.upstream.load(Ordering::Relaxed);
         let starved = now >= self.body.load(Ordering::Relaxed);
-        if starved || self.expired.swap(true, Ordering::Relaxed) || self.started.load(Ordering::Relaxed) {
+        if starved || self.expired.swap(true, Ordering::Relaxed) {
             return false;
         }
         if upstream >= 0 {
             let _ = shutdown(upstream, Shutdown::Both);
+        } else if self.started.load(Ordering::Relaxed) {
+            return false;
         }
         self.head.store(NONE, Ordering::Relaxed);
         self.end.store(now + NOTICE, Ordering::Relaxed);

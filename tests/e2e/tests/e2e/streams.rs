@@ -150,7 +150,10 @@ impl Http2 {
     async fn over(
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     ) -> Self {
-        let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+        // Wide enough that streams which are not read leave room for others.
+        let mut client = h2::client::Builder::new();
+        let (send, connection) =
+            client.initial_connection_window_size(16 << 20).handshake(stream).await.expect("HTTP/2");
         Self { send, task: tokio::spawn(connection) }
     }
 

@@ -1,0 +1,356 @@
+//! Slow clients: heads, handshakes and bodies that come too slowly, responses that nobody reads.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use portolan_e2e::{
+    Authority, Echo, Key, Portolan, RawClient, RawUpstream, Setup, app, cluster, secret, within,
+};
+
+use super::{HOST, fleet, nobody_left};
+use crate::streams::{Http2, Wire, run_async, tls_config};
+
+fn with_limits(limits: &str) -> (Portolan, Echo, Authority) {
+    let echo = Echo::start("a");
+    let authority = Authority::new("slow");
+    let pair = authority.issue(&["*.paris.lb.test"], Key::Ecdsa);
+    let fleet = cluster("paris", "certificateRef: {name: generated}")
+        + &secret("tenant-paris", "generated", &pair.chain, &pair.key)
+        + &app("paris", "shop", &[echo.address()]);
+    let portolan = Setup::new().spec(&format!("limits: {limits}")).manifest("fleet.yaml", fleet).start();
+    (portolan, echo, authority)
+}
+
+/// Writes a byte every 50 ms until the other end has had enough; how long that took.
+fn drip(wire: &mut Wire, bytes: &[u8]) -> Duration {
+    let began = Instant::now();
+    wire.tcp().set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    for byte in bytes.iter().cycle().take(600) {
+        wire.send([*byte]);
+        let mut peeked = [0];
+        if wire.tcp().peek(&mut peeked).is_ok() {
+            break;
+        }
+    }
+    wire.tcp().set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
+    began.elapsed()
+}
+
+#[test]
+fn a_head_that_drips_is_given_up() {
+    let (portolan, echo, authority) = with_limits("{headerTimeout: 1s}");
+    let tls = tls_config(&authority, &[b"http/1.1"]);
+    let endless = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Drip: {}", "x".repeat(1000));
+    for secure in [false, true] {
+        let mut wire =
+            if secure { Wire::tls(portolan.https(), &tls, HOST) } else { Wire::plain(portolan.http()) };
+        let local = wire.local();
+        // A first request on the connection is no excuse for a slow second one.
+        wire.send(format!("GET /first HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+        let first = wire.some();
+        assert!(first.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&first));
+        let took = if matches!(wire, Wire::Plain(_)) {
+            drip(&mut wire, endless.as_bytes())
+        } else {
+            drip_tls(&mut wire, endless.as_bytes())
+        };
+        let answer = String::from_utf8_lossy(&wire.rest()).into_owned();
+        assert!(answer.contains("HTTP/1.1 408 "), "{answer:?}");
+        assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer:?}");
+        assert!(took >= Duration::from_millis(800) && took < Duration::from_secs(4), "{took:?}");
+        let line = portolan.logged("the refusal", |line| line["peer"] == *local && line["status"] == 408);
+        assert_eq!(line["flag"], "CT");
+        assert_eq!(line["reason"], "the request's head comes too slowly");
+    }
+    assert_eq!(echo.requests(), 2);
+    nobody_left(&portolan);
+}
+
+/// Session tickets may lie in the socket already: only an alert or answer that makes it readable again counts.
+fn drip_tls(wire: &mut Wire, bytes: &[u8]) -> Duration {
+    let began = Instant::now();
+    for byte in bytes.iter().cycle() {
+        wire.send([*byte]);
+        std::thread::sleep(Duration::from_millis(50));
+        if began.elapsed() > Duration::from_millis(1500) {
+            break;
+        }
+    }
+    began.elapsed()
+}
+
+#[test]
+fn a_head_must_keep_up_a_rate() {
+    let (portolan, _echo, _) = with_limits("{headerTimeout: 60s, minRate: 1000}");
+    let mut wire = Wire::plain(portolan.http());
+    let took =
+        drip(&mut wire, format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nX-Drip: {}", "x".repeat(1000)).as_bytes());
+    assert!(String::from_utf8_lossy(&wire.rest()).starts_with("HTTP/1.1 408 "));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[test]
+fn silence_is_closed_without_a_word() {
+    let (portolan, _echo, _) = with_limits("{headerTimeout: 1s, idleTimeout: 1s}");
+    // Nothing at all; nothing after a request; half a preface of HTTP/2.
+    let mut silent = portolan.raw();
+    let mut idle = portolan.raw();
+    idle.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    assert_eq!(idle.response().expect("an answer").status, 200);
+    let mut preface = portolan.raw();
+    preface.send("PRI * HTTP/2.0\r\n\r\nSM");
+    let began = Instant::now();
+    assert_eq!(silent.rest(), b"");
+    assert_eq!(idle.rest(), b"");
+    assert_eq!(preface.rest(), b"");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    nobody_left(&portolan);
+}
+
+#[test]
+fn a_handshake_that_drips_is_given_up_and_counted() {
+    let (portolan, _echo, _) = with_limits("{headerTimeout: 1s}");
+    let mut silent = RawClient::connect(portolan.https());
+    // The beginning of a ClientHello's record.
+    let mut slow = RawClient::connect(portolan.https());
+    slow.send(b"\x16\x03\x01\x02\x00\x01\x00");
+    let began = Instant::now();
+    assert_eq!(silent.rest(), b"");
+    assert_eq!(slow.rest(), b"");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    let series = "portolan_listener_handshakes_total{listener=\"https\",result=\"timeout\"}";
+    let counted = within(Duration::from_secs(5), || portolan.metric(series).filter(|&count| count >= 2.0));
+    assert_eq!(counted, Some(2.0));
+}
+
+#[test]
+fn a_body_that_stops_is_given_up() {
+    let echo = Echo::start("a");
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(echo.address(), "{idle: 500ms}"))]);
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let mut client = portolan.raw();
+        let piece = if framing.starts_with('C') { "some" } else { "4\r\nsome\r\n" };
+        client.send(format!("POST /stops HTTP/1.1\r\nHost: {HOST}\r\n{framing}\r\n\r\n{piece}"));
+        let began = Instant::now();
+        let answer = client.response().expect("an answer");
+        assert_eq!(answer.status, 408, "{answer:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(
+            client.rest(),
+            b"",
+            "the connection is closed: where the next request begins is not known"
+        );
+    }
+    let line = portolan.logged("the refusal", |line| line["path"] == "/stops" && line["status"] == 408);
+    assert_eq!(line["flag"], "CT");
+    nobody_left(&portolan);
+}
+
+/// An upload takes as long as it takes: only its pieces, and the answer to the whole, have their times.
+#[test]
+fn a_body_that_goes_on_is_not_given_up() {
+    let echo = Echo::start("a");
+    for timeouts in ["{idle: 600ms}", "{perTry: 600ms}", "{idle: 600ms, perTry: 600ms}"] {
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(echo.address(), timeouts))]);
+        let mut client = portolan.raw();
+        client.send(format!("POST /goes-on HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2000\r\n\r\n"));
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            client.send(vec![b'x'; 100]);
+        }
+        let answer = client.response().expect("an answer");
+        assert_eq!(answer.status, 200, "{timeouts}: {answer:?}");
+        // And the answer to an upload has its time.
+        client.send(format!(
+            "POST /late?delay_ms=1500 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody"
+        ));
+        let late = client.response().expect("an answer").status;
+        assert_eq!(late, if timeouts.contains("perTry") { 504 } else { 200 }, "{timeouts}");
+    }
+}
+
+/// A client that stays just within the idle time still has to keep up a rate, some seconds in.
+#[test]
+fn a_body_must_keep_up_a_rate() {
+    let (portolan, _echo, _) = with_limits("{minRate: 1000}");
+    let mut wire = Wire::plain(portolan.http());
+    wire.send(format!("POST /drips HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n"));
+    let took = drip(&mut wire, b"x");
+    assert!(String::from_utf8_lossy(&wire.rest()).starts_with("HTTP/1.1 408 "));
+    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(25), "{took:?}");
+}
+
+/// An upstream that sends without end, and says how much it got rid of.
+fn fountain(length: usize) -> (RawUpstream, Arc<AtomicU64>) {
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    let upstream = RawUpstream::start(move |mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        let piece = vec![b'x'; 64 << 10];
+        let mut left = length;
+        while left > 0 {
+            let n = left.min(piece.len());
+            if client.stream().write_all(&piece[..n]).is_err() {
+                return;
+            }
+            left -= n;
+            count.fetch_add(n as u64, Ordering::SeqCst);
+        }
+        let _ = client.rest();
+    });
+    (upstream, written)
+}
+
+/// Waits until a number has not moved for half a second.
+fn settled(number: &AtomicU64) -> u64 {
+    let mut last = (number.load(Ordering::SeqCst), Instant::now());
+    within(Duration::from_secs(15), || {
+        let now = number.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_millis(500)).then_some(now)
+    })
+    .expect("it settles")
+}
+
+#[test]
+fn readers_that_do_not_read_hold_little_memory() {
+    const LENGTH: usize = 64 << 20;
+    const READERS: u64 = 8;
+    let (upstream, written) = fountain(LENGTH);
+    let fleet = cluster("paris", "") + &app("paris", "shop", &[upstream.address()]);
+    let portolan = Portolan::start(&[("fleet.yaml", fleet)]);
+    assert_eq!(portolan.get("nobody.test", "/").send().status, 404);
+    let before = portolan.rss_kib();
+
+    let mut readers: Vec<TcpStream> =
+        (0..READERS).map(|_| TcpStream::connect(portolan.http()).expect("a connection")).collect();
+    for reader in &mut readers {
+        write!(reader, "GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").expect("sent");
+    }
+    let stuck = settled(&written);
+    let grown = portolan.rss_kib().saturating_sub(before);
+    println!(
+        "HTTP/1.1: {READERS} readers that do not read, {} KiB sent upstream each, {} KiB more resident memory each",
+        stuck / READERS >> 10,
+        grown / READERS
+    );
+    assert!(stuck < READERS * LENGTH as u64 / 2, "all of it went somewhere: {stuck}");
+    assert!(grown < READERS * 2048, "{grown} KiB");
+
+    // One that wakes up again gets all of it.
+    let mut reader = readers.remove(0);
+    reader.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout");
+    let mut all = 0;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match reader.read(&mut buffer).expect("more, or the end") {
+            0 => break,
+            n => all += n,
+        }
+    }
+    assert!(all > LENGTH && all < LENGTH + 1000, "{all}");
+    drop(readers);
+    nobody_left(&portolan);
+}
+
+#[test]
+fn streams_that_are_not_read_hold_little_memory() {
+    const LENGTH: usize = 64 << 20;
+    let (upstream, written) = fountain(LENGTH);
+    let fleet = cluster("paris", "") + &app("paris", "shop", &[upstream.address()]);
+    let portolan = Portolan::start(&[("fleet.yaml", fleet)]);
+    let before = portolan.rss_kib();
+    run_async(async {
+        let mut client = Http2::plain(portolan.http()).await;
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(client.get(&format!("http://{HOST}/")).await.expect("sent").await.expect("a head"));
+        }
+        let stuck = tokio::task::spawn_blocking({
+            let written = Arc::clone(&written);
+            move || settled(&written)
+        });
+        let stuck = stuck.await.expect("settled");
+        let grown = portolan.rss_kib().saturating_sub(before);
+        println!(
+            "HTTP/2: 8 streams that are not read, {} KiB sent upstream each, {} KiB more resident memory each",
+            stuck / 8 >> 10,
+            grown / 8
+        );
+        assert!(grown < 8 * 2048, "{grown} KiB");
+        assert!(stuck < 4 * LENGTH as u64, "{stuck}");
+        // Another stream of the connection is not held up by them.
+        assert_eq!(client.fetch("http://nobody.test/").await.expect("an answer").0, 404);
+    });
+}
+
+#[test]
+fn a_reader_that_never_reads_is_cut() {
+    let (upstream, _) = fountain(64 << 20);
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 500ms}"))]);
+    let mut reader = portolan.raw();
+    reader.send(format!("GET /unread HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    nobody_left(&portolan);
+    let line = portolan.logged("the cut", |line| line["path"] == "/unread");
+    assert!(line["flag"] == "CT" || line["flag"] == "CG", "{line}");
+}
+
+/// RFC 9113 has nothing against streams that never end; we have.
+#[test]
+fn a_stream_whose_body_stops_is_given_up_alone() {
+    let echo = Echo::start("a");
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(echo.address(), "{idle: 500ms}"))]);
+    run_async(async {
+        let mut client = Http2::plain(portolan.http()).await;
+        let mut stalled = Vec::new();
+        for _ in 0..5 {
+            let request = http::Request::post(format!("http://{HOST}/stalled"))
+                .header("content-length", "100")
+                .body(())
+                .expect("a request");
+            let mut ready = client.send.clone().ready().await.expect("ready");
+            let (response, mut body) = ready.send_request(request, false).expect("sent");
+            body.send_data("some".into(), false).expect("sent");
+            stalled.push((response, body));
+        }
+        let began = Instant::now();
+        for (response, _body) in stalled {
+            match response.await {
+                Ok(response) => assert!(matches!(response.status().as_u16(), 408 | 504), "{response:?}"),
+                Err(error) => assert!(error.is_reset(), "{error:?}"),
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        assert_eq!(client.fetch(&format!("http://{HOST}/sibling")).await.expect("a sibling").0, 200);
+    });
+    let _ = portolan.logged("the cut", |line| matches!(line["status"].as_u64(), Some(408 | 504)));
+}
+
+/// Many slow clients leave room for a fast one.
+#[test]
+fn a_crowd_of_slow_clients_hurts_nobody_else() {
+    let (portolan, _echo, _) = with_limits("{headerTimeout: 5s}");
+    let crowd: Vec<RawClient> = (0..500)
+        .map(|_| {
+            let mut client = portolan.raw();
+            client.send("GET / HTTP/1.1\r\nHost: x");
+            client
+        })
+        .collect();
+    let answered = AtomicUsize::new(0);
+    for _ in 0..20 {
+        let mut client = portolan.raw();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"));
+        answered
+            .fetch_add(usize::from(client.response().expect("an answer").status == 200), Ordering::SeqCst);
+    }
+    assert_eq!(answered.into_inner(), 20);
+    drop(crowd);
+    nobody_left(&portolan);
+}

@@ -1,0 +1,209 @@
+//! Upstreams that close or reset at every stage of an exchange, and what clients see of it.
+
+use portolan_e2e::{Portolan, RawClient, RawUpstream, free_port};
+
+use super::{HOST, fleet, nobody_left, reset_on_close};
+use crate::streams::{Http2, run_async};
+
+/// When the upstream leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    BeforeAccept,
+    AfterAccept,
+    AfterHead,
+    InRequestBody,
+    InStatusLine,
+    InResponseHead,
+    Garbage,
+    InChunkSize,
+    InChunk,
+    BetweenChunks,
+    InBody,
+    BeforeBody,
+    AfterInformational,
+}
+
+/// What the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// An answer of ours with that status, on a connection that goes on.
+    Status(u16),
+    /// The upstream's head, and less of a body than it promised.
+    Cut,
+}
+
+const ROWS: &[(Stage, Seen)] = &[
+    (Stage::BeforeAccept, Seen::Status(502)),
+    (Stage::AfterAccept, Seen::Status(502)),
+    (Stage::AfterHead, Seen::Status(502)),
+    (Stage::InRequestBody, Seen::Status(502)),
+    (Stage::InStatusLine, Seen::Status(502)),
+    (Stage::InResponseHead, Seen::Status(502)),
+    (Stage::Garbage, Seen::Status(502)),
+    (Stage::AfterInformational, Seen::Status(502)),
+    (Stage::BeforeBody, Seen::Cut),
+    (Stage::InChunkSize, Seen::Cut),
+    (Stage::InChunk, Seen::Cut),
+    (Stage::BetweenChunks, Seen::Cut),
+    (Stage::InBody, Seen::Cut),
+];
+
+fn leave(client: &mut RawClient, stage: Stage) -> Option<()> {
+    if stage == Stage::AfterAccept {
+        return None;
+    }
+    client.head()?;
+    let said = match stage {
+        Stage::BeforeAccept | Stage::AfterAccept | Stage::AfterHead => "",
+        Stage::InRequestBody => {
+            client.take(10)?;
+            ""
+        }
+        Stage::InStatusLine => "HTTP/1.1 2",
+        Stage::InResponseHead => "HTTP/1.1 200 OK\r\nContent-Le",
+        Stage::Garbage => "SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
+        Stage::AfterInformational => "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+        Stage::BeforeBody => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+        Stage::InChunkSize => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5",
+        Stage::InChunk => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n50\r\nhel",
+        Stage::BetweenChunks => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        Stage::InBody => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello",
+    };
+    client.send(said);
+    // Time for what was sent to be read, where a reset would overtake it: until the client says more, which it does not.
+    let _ = client.stream().set_read_timeout(Some(std::time::Duration::from_millis(150)));
+    let _ = std::io::Read::read(&mut { client.stream() }, &mut [0; 65536]);
+    None
+}
+
+fn upstream(stage: Stage, reset: bool) -> RawUpstream {
+    RawUpstream::start(move |mut client, _| {
+        let _ = leave(&mut client, stage);
+        if reset {
+            reset_on_close(client.stream());
+        }
+    })
+}
+
+/// How the client of HTTP/1.1 sees it, checked.
+fn over_http1(portolan: &Portolan, stage: Stage, seen: Seen) {
+    let mut client = portolan.raw();
+    let body = stage == Stage::InRequestBody;
+    let (method, fields) = if body { ("POST", "Content-Length: 10\r\n") } else { ("GET", "") };
+    client.send(format!("{method} /http1 HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n"));
+    if body {
+        client.send("0123456789");
+    }
+    match seen {
+        Seen::Status(status) => {
+            let mut answer =
+                client.response().unwrap_or_else(|| panic!("{stage:?}: closed without an answer"));
+            if answer.status == 103 {
+                answer = client.response().expect("an answer after the hint");
+            }
+            assert_eq!(answer.status, status, "{stage:?}: {answer:?}");
+            assert!(
+                answer.head.to_ascii_lowercase().contains("x-request-id: "),
+                "{stage:?}: not ours: {answer:?}"
+            );
+        }
+        Seen::Cut => {
+            let head = client.head().unwrap_or_else(|| panic!("{stage:?}: no head"));
+            assert!(head.starts_with("HTTP/1.1 200"), "{stage:?}: {head}");
+            let rest = client.rest();
+            assert!(
+                !rest.ends_with(b"0\r\n\r\n") && rest.len() < 100,
+                "{stage:?}: {:?}",
+                String::from_utf8_lossy(&rest)
+            );
+        }
+    }
+}
+
+async fn over_http2(client: &mut Http2, stage: Stage, seen: Seen) {
+    let answer = client.fetch(&format!("http://{HOST}/http2")).await;
+    match seen {
+        Seen::Status(status) => {
+            assert_eq!(answer.unwrap_or_else(|error| panic!("{stage:?}: {error:?}")).0, status, "{stage:?}")
+        }
+        Seen::Cut => match answer {
+            Ok(answer) => panic!("{stage:?}: taken for whole: {answer:?}"),
+            Err(error) => assert!(error.is_reset(), "{stage:?}: {error:?}"),
+        },
+    }
+}
+
+fn stages(reset: bool) {
+    for (stage, seen) in ROWS.iter().copied() {
+        let upstream = upstream(stage, reset);
+        let address = if stage == Stage::BeforeAccept {
+            ([127, 0, 0, 1], free_port()).into()
+        } else {
+            upstream.address()
+        };
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(address, "{}"))]);
+        over_http1(&portolan, stage, seen);
+        let line = portolan.logged("a line", |line| line["path"] == "/http1");
+        assert_eq!(line["flag"], "UF", "{stage:?}: {line}");
+        assert_eq!(
+            line["status"],
+            if let Seen::Status(status) = seen { status } else { 200 },
+            "{stage:?}: {line}"
+        );
+        if stage != Stage::InRequestBody {
+            run_async(async {
+                let mut client = Http2::plain(portolan.http()).await;
+                over_http2(&mut client, stage, seen).await;
+                assert_eq!(client.fetch("http://nobody.test/").await.expect("a sibling").0, 404, "{stage:?}");
+            });
+        }
+        nobody_left(&portolan);
+    }
+}
+
+#[test]
+fn upstreams_that_close() {
+    stages(false);
+}
+
+#[test]
+fn upstreams_that_reset() {
+    stages(true);
+}
+
+/// An upstream may answer before it has the whole body, and close: the client gets that answer.
+#[test]
+fn an_early_answer_counts() {
+    let upstream = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlots");
+        let _ = client.rest();
+    });
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
+    let mut client = portolan.raw();
+    client.send(format!("POST /early HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10000000\r\n\r\nsome"));
+    let answer = client.response().expect("an answer");
+    assert_eq!((answer.status, answer.body.as_slice()), (413, &b"lots"[..]));
+    drop(client);
+    nobody_left(&portolan);
+}
+
+/// A body that ends where the connection does is whole where the upstream closes, and cut where it resets.
+#[test]
+fn a_body_up_to_the_end_of_the_connection() {
+    for reset in [false, true] {
+        let upstream = RawUpstream::start(move |mut client, _| {
+            let Some(_) = client.head() else { return };
+            client.send("HTTP/1.1 200 OK\r\n\r\nhello");
+            if reset {
+                let _ = client.stream().set_read_timeout(Some(std::time::Duration::from_millis(150)));
+                let _ = std::io::Read::read(&mut { client.stream() }, &mut [0; 1]);
+                reset_on_close(client.stream());
+            }
+        });
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
+        let reply = portolan.get(HOST, "/").send();
+        assert_eq!(reply.text(), "hello");
+        assert_eq!(reply.exit != 0, reset, "{reply:?}");
+    }
+}
