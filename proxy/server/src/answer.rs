@@ -38,6 +38,9 @@ pub(crate) async fn send(session: &mut Session, head: Box<ResponseHeader>, body:
     session.write_response_header(head, bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(body), true).await?;
+    } else if session.is_http2() {
+        // Over HTTP/2 the library leaves the stream open after a head.
+        session.finish_body().await?;
     }
     Ok(())
 }
