@@ -102,6 +102,10 @@ impl Curl {
             body: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
+        if self.args.iter().any(|arg| arg == "--head") {
+            // Told to ask for the head, curl prints it where the body would stand.
+            reply.body.clear();
+        }
         for line in text.lines() {
             if line.starts_with("HTTP/") {
                 let mut words = line.split(' ');

@@ -153,6 +153,12 @@ async fn answer(
         }
     };
     let status = asked("status").unwrap_or(200) as u16;
+    if head.method == http::Method::HEAD {
+        // Over HTTP/2 hyper would send the body all the same.
+        let mut response = respond(status, &seen.name, Full::default().boxed());
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, content.len().into());
+        return Ok(response);
+    }
     let content = Full::new(content);
     let content = match asked("trailer") {
         Some(_) => {

@@ -292,6 +292,8 @@ fn redirects() {
         assert_eq!(reply.header("location"), Some(portolan.fill(location).as_str()), "{redirect}");
         assert_eq!(reply.body, b"");
     }
+    let reply = portolan.get("redirects.paris.lb.test", "/s308").arg("--http2-prior-knowledge").send();
+    assert_eq!((reply.exit, reply.status), (0, 308), "its stream ends well too: {reply:?}");
     assert_eq!(echo.requests(), 0);
 }
 
