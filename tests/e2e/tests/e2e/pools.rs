@@ -76,10 +76,8 @@ fn a_failed_connect_tries_another_endpoint() {
     assert_eq!(shares(&mut portolan.raw(), WEB, 30), one("alive", 30));
     let reply = portolan.get(WEB, "/posted").body("x=1").send();
     assert_eq!(reply.status, 200, "nothing was sent yet, so a POST may be tried again too");
-    assert!(
-        portolan.access_log().is_empty()
-            || portolan.logged("a retry", |line| line["retries"].as_u64() > Some(0))["status"] == 200
-    );
+    let line = portolan.logged("a retry", |line| line["retries"].as_u64() > Some(0));
+    assert_eq!(line["status"], 200);
 }
 
 /// Answers one request on each connection as if it kept it, and closes it when the next one arrives.
@@ -380,10 +378,10 @@ fn a_connect_that_never_answers_ends_in_time() {
     // A listener whose queue is full answers no connect.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let full = |_: u32| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok();
     let mut held = Vec::new();
     within(Duration::from_secs(30), || {
-        let connected = full(0);
+        let connected = connect();
         let stuck = connected.is_none();
         held.extend(connected);
         (stuck || held.len() > 5000).then_some(())

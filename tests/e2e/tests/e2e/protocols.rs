@@ -608,7 +608,6 @@ fn the_proxy_protocol() {
     for (listener, header, client) in rows {
         let what = format!("{} {:?}", settings[listener].0, String::from_utf8_lossy(header));
         let mut raw = RawClient::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, ports[listener])));
-        // In one piece and byte by byte come to the same.
         raw.send(header).send(format!("GET / HTTP/1.1\r\nHost: {WEB}\r\n\r\n"));
         let response = raw.response().filter(|response| response.status == 200);
         let forwarded = response.map(|response| {
