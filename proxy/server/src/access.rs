@@ -13,7 +13,8 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use portolan_metrics::IntCounter;
 use portolan_model::proxy::AccessLog as Target;
-use serde::Serialize;
+
+use crate::line::Line;
 
 /// What a worker's buffer may hold while the writer is busy.
 const FULL: usize = 4 << 20;
@@ -21,56 +22,6 @@ const FULL: usize = 4 << 20;
 const LATEST: Duration = Duration::from_millis(50);
 /// Buffers; workers beyond share them.
 const BUFFERS: usize = 64;
-
-/// One request, as it is logged. Absent values are left out.
-#[derive(Serialize)]
-pub(crate) struct Line<'a> {
-    pub(crate) time: &'a str,
-    pub(crate) request_id: &'a str,
-    pub(crate) client: std::net::IpAddr,
-    pub(crate) peer: std::net::SocketAddr,
-    pub(crate) listener: &'a str,
-    pub(crate) protocol: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tls: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) server_name: Option<&'a str>,
-    pub(crate) method: &'a str,
-    pub(crate) host: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) flag: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) detail: Option<&'a str>,
-    pub(crate) bytes_received: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) upstream_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) cluster: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rule: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pool: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) upstream: Option<std::net::SocketAddr>,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) retries: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user_agent: Option<&'a str>,
-    pub(crate) revision: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
 
 enum Output {
     Off,
@@ -145,12 +96,11 @@ impl AccessLog {
     pub(crate) fn write(&self, worker: usize, line: &Line<'_>) {
         let mut buffer = self.inner.buffers[worker % BUFFERS].lock();
         let before = buffer.len();
-        if before > FULL || serde_json::to_writer(&mut *buffer, line).is_err() {
-            buffer.truncate(before);
+        if before > FULL {
             self.inner.dropped.inc();
             return;
         }
-        buffer.push(b'\n');
+        line.write(&mut buffer);
         drop(buffer);
         if before == 0 {
             *self.inner.waiting.lock() = true;

@@ -18,6 +18,7 @@ mod context;
 mod failure;
 mod forward;
 mod info;
+mod line;
 mod listener;
 mod plane;
 mod pool;

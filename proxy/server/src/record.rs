@@ -1,14 +1,13 @@
 //! What is kept of a request that is over: a line of the access log, and counts.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use pingora_proxy::Session;
 
-use crate::access::Line;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::info::ConnInfo;
+use crate::line::Line;
 use crate::shared::Shared;
 
 /// Records a request.
@@ -37,11 +36,6 @@ pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &C
     }
     let request = session.req_header();
     let action = ctx.action();
-    let mut route = String::new();
-    if let Some(action) = action {
-        let _ = write!(route, "{}/{}", action.object.namespace, action.object.name);
-    }
-    let pool = ctx.pool.as_ref().map(|pool| pool.id.to_string());
     let time = shared.clock.now();
     shared.access.write(
         worker,
@@ -67,14 +61,13 @@ pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &C
             detail: ctx.detail.as_deref(),
             bytes_received: received,
             bytes_sent: sent,
-            duration_ms: duration.as_secs_f64() * 1000.0,
-            upstream_ms: ctx.upstream_ms.map(|time| time.as_secs_f64() * 1000.0),
+            duration,
+            upstream_time: ctx.upstream_ms,
             cluster: action.map(|action| action.cluster()),
-            route: action.map(|_| route.as_str()),
-            rule: action.map(|action| action.rule),
-            pool: pool.as_deref(),
+            route: action.map(|action| (&action.object, action.rule)),
+            pool: ctx.pool.as_ref().map(|pool| &pool.id),
             upstream: ctx.upstream,
-            retries: (ctx.tries.saturating_sub(1)) as u32,
+            retries: ctx.tries.saturating_sub(1),
             user_agent: request.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok()),
             revision: ctx.snapshot.revision,
         },
@@ -109,11 +102,10 @@ pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, failure: Failure) {
             detail: None,
             bytes_received: 0,
             bytes_sent: 0,
-            duration_ms: 0.0,
-            upstream_ms: None,
+            duration: Duration::ZERO,
+            upstream_time: None,
             cluster: None,
             route: None,
-            rule: None,
             pool: None,
             upstream: None,
             retries: 0,
