@@ -80,7 +80,13 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
     let worker = Arc::new(Worker { shared, proxy: Arc::new(proxy), running, closing });
     let open = Arc::new(Open::default());
     while let Some(accept) = queue.recv().await {
-        tokio::spawn(accept_loop(Arc::clone(&worker), accept, Arc::clone(&open)));
+        // Counted before it runs: the worker must not end without having looked into the socket.
+        let Some(accepting) = open.enter(u32::MAX) else { continue };
+        let (worker, open) = (Arc::clone(&worker), Arc::clone(&open));
+        tokio::spawn(async move {
+            let _accepting = accepting;
+            accept_loop(worker, accept, open).await;
+        });
     }
     // No more sockets will come: the worker stays for the connections it has.
     while open.count() > 0 {
@@ -90,7 +96,6 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
 
 async fn accept_loop(worker: Arc<Worker>, accept: Accept, open: Arc<Open>) {
     let Accept { socket, state, mut stop } = accept;
-    let Some(_accepting) = open.enter(u32::MAX) else { return };
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {

@@ -236,11 +236,13 @@ impl DataPlane {
             running.drain.send_replace(true);
         }
         self.listeners.clear();
+        // A worker ends once it has taken what the kernel had queued for it, and its connections are done.
+        let workers: Vec<_> =
+            self.workers.drain(..).filter_map(WorkerHandle::retire).chain(self.retired.drain(..)).collect();
         let began = Instant::now();
-        while self.shared.open.count() > 0 && began.elapsed() < deadline {
+        while !workers.iter().all(std::thread::JoinHandle::is_finished) && began.elapsed() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.workers.clear();
         self.shared.access.flush();
         self.shared.open.count()
     }

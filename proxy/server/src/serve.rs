@@ -34,6 +34,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Between two looks at the pieces of a PROXY header that is not whole.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
+/// How long a client whose listener drains may take to say what it wants.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
@@ -46,8 +49,21 @@ pub(crate) async fn serve(
     let metrics = (Arc::clone(&listener.metrics), listener.spec.tls.is_some());
     let deadline = accepted + worker.shared.snapshot.load().proxy.limits.header_timeout;
     // Boxed, so that what a handshake needs is gone with it.
-    let opening = Box::pin(open(&worker, listener, tcp, socket_peer, accepted));
-    let opened = timer.until(deadline, opening).await;
+    let mut drain = listener.drain.clone();
+    let mut opening = Box::pin(open(&worker, listener, tcp, socket_peer, accepted));
+    let undisturbed = async {
+        tokio::select! {
+            biased;
+            opened = &mut opening => Some(opened),
+            _ = drain.wait_for(|draining| *draining) => None,
+        }
+    };
+    let opened = match timer.until(deadline, undisturbed).await {
+        Some(None) => timer.until(deadline.min(Instant::now() + DRAIN_GRACE), &mut opening).await,
+        Some(opened) => opened,
+        None => None,
+    };
+    drop(opening);
     let (conn, http2) = match opened {
         Some(Ok(opened)) => opened,
         // Nobody said a word, or what was said was no opening: nothing to answer.

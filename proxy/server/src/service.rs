@@ -27,7 +27,7 @@ use crate::context::{Context, FOREVER};
 use crate::failure::{Failure, Flag};
 use crate::forward;
 use crate::pool::PoolHandle;
-use crate::request;
+use crate::request::{self, Stop};
 use crate::shared::Shared;
 
 /// Tries of one request, the first included.
@@ -72,6 +72,24 @@ impl Service {
             })
             .collect();
         weighted(weights.iter().copied(), self.shared.random())
+    }
+
+    /// Where the request goes first. What can be refused is refused here: an error later costs the client its connection.
+    fn decide(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
+        request::admit(session, ctx, &self.shared)?;
+        if let Some(route) = ctx.target.as_ref().and_then(|target| target.route())
+            && route.actions.len() > 1
+        {
+            const NO_CLUSTER: Failure =
+                Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request");
+            let action = self.choose_action(ctx, route).ok_or(NO_CLUSTER)?;
+            if let Some(target) = &mut ctx.target {
+                target.action = action;
+            }
+        }
+        request::police(session, ctx)?;
+        ctx.first_choice = Some(self.choose(ctx)?);
+        Ok(())
     }
 
     /// The pool and endpoint of the next try.
@@ -119,6 +137,7 @@ impl Service {
         if failure.flag == Flag::ClientGone || answered(session) {
             return 0;
         }
+        self.close_if_draining(session, ctx);
         // A client that is gone is not owed an answer.
         if let Ok((head, body)) = answer::build(session.req_header(), ctx, failure) {
             let _ = answer::send(session, head, body).await;
@@ -181,43 +200,16 @@ impl ProxyHttp for Service {
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match request::admit(session, ctx, &self.shared) {
+        match self.decide(session, ctx) {
             Ok(()) => {}
-            Err(request::Stop::Fail(failure)) => {
+            Err(Stop::Fail(failure)) => {
                 self.answer(session, ctx, failure).await;
                 return Ok(true);
             }
-            Err(request::Stop::Redirect(redirect)) => {
+            Err(Stop::Redirect(redirect)) => {
                 let _ = answer::send(session, redirect, Bytes::new()).await;
                 return Ok(true);
             }
-        }
-        if let Some(route) = ctx.target.as_ref().and_then(|target| target.route())
-            && route.actions.len() > 1
-        {
-            let Some(action) = self.choose_action(ctx, route) else {
-                self.answer(
-                    session,
-                    ctx,
-                    Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request"),
-                )
-                .await;
-                return Ok(true);
-            };
-            if let Some(target) = &mut ctx.target {
-                target.action = action;
-            }
-        }
-        if let Err(stop) = request::police(session, ctx) {
-            match stop {
-                request::Stop::Fail(failure) => {
-                    self.answer(session, ctx, failure).await;
-                }
-                request::Stop::Redirect(redirect) => {
-                    let _ = answer::send(session, redirect, Bytes::new()).await;
-                }
-            }
-            return Ok(true);
         }
         if ctx.expects_continue(session) {
             session.write_response_header(Box::new(ResponseHeader::build(100, Some(0))?), false).await?;
@@ -226,7 +218,10 @@ impl ProxyHttp for Service {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let chosen = self.choose(ctx);
+        let chosen = match ctx.first_choice.take() {
+            Some(first) => Ok(first),
+            None => self.choose(ctx),
+        };
         let (pool, index) = match chosen {
             Ok(chosen) => chosen,
             Err(failure) => {
@@ -263,6 +258,8 @@ impl ProxyHttp for Service {
         let mut peer = pool.peer(endpoint.address, policy.connect.min(per_try), read, policy.idle);
         if ctx.wants_fresh {
             peer.group_key ^= self.shared.random();
+            // Nobody else will ask for a connection of that key.
+            peer.options.idle_timeout = Some(Duration::from_millis(1));
         }
         if let Some(watch) = ctx.watch() {
             // Connecting has a deadline of its own; what is left of the try's counts from there on.
@@ -370,10 +367,11 @@ impl ProxyHttp for Service {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        self.close_if_draining(session, ctx);
         forward::response(response, ctx)
     }
 
@@ -470,6 +468,13 @@ impl Service {
     fn response_goes_on(&self, ctx: &Context, end: bool) {
         if let (true, Some(watch), Some(action)) = (ctx.uploads, ctx.watch(), ctx.action()) {
             watch.goes_on((!end).then(|| Instant::now() + action.policy.idle + CLIENTS_FIRST));
+        }
+    }
+
+    /// Tells the client that its connection ends with this response, where the listener has begun to drain meanwhile.
+    fn close_if_draining(&self, session: &mut Session, ctx: &Context) {
+        if ctx.conn().is_some_and(|conn| *conn.listener.drain.borrow()) {
+            session.set_keepalive(None);
         }
     }
 

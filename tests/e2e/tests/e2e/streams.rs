@@ -245,8 +245,10 @@ impl Frames {
         let frame: Vec<u8> = self.read.drain(..9 + self.length()).collect();
         let stream = u32::from_be_bytes([frame[5], frame[6], frame[7], frame[8]]) & 0x7fff_ffff;
         let frame = Frame { kind: frame[3], flags: frame[4], stream, payload: frame[9..].to_vec() };
-        if frame.kind == SETTINGS && frame.flags & 1 == 0 {
-            self.send(SETTINGS, 1, 0, &[]);
+        match frame.kind {
+            SETTINGS if frame.flags & 1 == 0 => self.send(SETTINGS, 1, 0, &[]),
+            PING if frame.flags & 1 == 0 => self.send(PING, 1, 0, &frame.payload),
+            _ => {}
         }
         Some(frame)
     }
