@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) target: Option<Target>,
     /// The cluster of its action.
     pub(crate) cluster: Option<Arc<ClusterHandle>>,
+    /// The pool and endpoint of the first try, before it begins.
+    pub(crate) first_choice: Option<(Arc<PoolHandle>, usize)>,
     /// The pool of the last try.
     pub(crate) pool: Option<Arc<PoolHandle>>,
     /// The endpoint of the last try.
@@ -106,6 +108,7 @@ impl Context {
             is_grpc: false,
             target: None,
             cluster: None,
+            first_choice: None,
             pool: None,
             upstream: None,
             in_flight: None,
