@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run test test-fast bench fuzz release crds lint doc clean setup setup-tests
+.PHONY: help run test test-fast bench fuzz release crds lint doc clean setup setup-tests setup-bench
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,8 +14,11 @@ setup: ## Install what the build lacks.
 setup-tests:
 	@deploy/setup.sh build test
 
+setup-bench:
+	@deploy/setup.sh build test bench
+
 run: setup ## Build, and start a demo fleet on this machine: it prints what to try.
-	cargo run --profile quick --locked -p portolan -- demo
+	cargo run --locked -p portolan -- demo
 
 test: setup-tests lint test-fast fuzz ## Everything that must pass before a change lands.
 
@@ -32,8 +35,10 @@ lint: setup-tests ## Format, lints, documentation, the graph of crates.
 fuzz: setup-tests ## Each fuzz target for a few seconds (FUZZ_SECONDS).
 	tests/fuzz/run.sh $${FUZZ_SECONDS:-10}
 
-bench: setup-tests ## Compare with nginx, HAProxy, Envoy and a bare Pingora proxy.
-	cargo build --release --locked -p portolan -p portolan-bench-bare -p portolan-bench-load
+bench: setup-bench ## Compare with nginx, HAProxy, Envoy and a bare Pingora proxy; count instructions; load 100,000 hosts.
+	cargo build --release --locked -p portolan -p portolan-bench-bare -p portolan-bench-load -p portolan-bench-micro
+	benches/scale/scale.py
+	cargo run --release --locked -p portolan-bench-micro
 	cargo run --release --locked -p portolan-bench-load
 
 crds: ## Write the definitions of the custom resources again, from their Rust types.

@@ -13,7 +13,7 @@ pub(crate) struct ExplainArgs {
     /// The folder of manifests.
     #[arg(long)]
     config: PathBuf,
-    /// The URL, as a client would ask for it: http://shop.paris.lb.example.net/cart
+    /// The URL, as a client would ask for it, such as `http://shop.paris.lb.example.net/cart`.
     url: String,
     /// A header of the request, "Name: value". A Host takes the place of the URL's.
     #[arg(short = 'H', long = "header")]

@@ -23,8 +23,8 @@ use crate::state::State;
 
 /// Batches that may wait while one is taken in.
 const BATCHES: usize = 16;
-/// Between two tries to listen where it was not possible.
-const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+/// Between two tries to listen where it was not possible, and from a batch to when its memory is given back.
+const QUIET: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -89,18 +89,23 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut up = Some(up);
+    let mut settled = true;
     loop {
         tokio::select! {
             batch = queue.recv() => {
                 let Some(batch) = batch else { anyhow::bail!("the folder is no longer watched") };
                 take_in(batch, &mut compiler, &mut plane, &state, &metrics);
+                settled = false;
                 if let Some(up) = up.take() {
                     tracing::info!(folder = %args.config.display(), admin = %args.admin, "ready");
                     up();
                 }
             }
             () = plane.next_resolution() => {}
-            () = tokio::time::sleep(LISTEN_AGAIN) => {
+            () = tokio::time::sleep(QUIET) => {
+                if !std::mem::replace(&mut settled, true) {
+                    give_memory_back();
+                }
                 if let Some(errors) = plane.retry() {
                     report(&errors);
                     state.listening(&errors);
@@ -132,6 +137,12 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     }
     tracing::info!("bye");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has the allocator give back what a batch left behind. It waits a second, lest the memory be wanted again, and then looks only
+/// when something large is freed: on a quiet process never.
+fn give_memory_back() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }
 
 /// One step from one configuration to the next.
