@@ -53,6 +53,8 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
     endpoints.dedup_by_key(|endpoint| endpoint.address);
     names.sort_by(|a, b| (&a.name, a.port).cmp(&(&b.name, b.port)));
     names.dedup_by(|b, a| (&a.name, a.port) == (&b.name, b.port));
+    endpoints.shrink_to_fit();
+    names.shrink_to_fit();
     let pool = Pool {
         endpoints,
         names,
