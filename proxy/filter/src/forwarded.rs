@@ -126,13 +126,15 @@ pub fn request_id(headers: &HeaderMap, trusted: bool, random: u128) -> HeaderVal
 }
 
 fn uuid(random: u128) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = random & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let mut text = [b'-'; 36];
-    let mut nibbles = (0..32).rev().map(|at| b"0123456789abcdef"[(bits >> (4 * at)) as usize & 0xf]);
-    for (at, byte) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            *byte = nibbles.next().unwrap_or_default();
-        }
+    let mut at = 0;
+    for (number, byte) in bits.to_be_bytes().into_iter().enumerate() {
+        at += usize::from(matches!(number, 4 | 6 | 8 | 10));
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+        at += 2;
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| unreachable!("hexadecimal digits and dashes"))
 }
