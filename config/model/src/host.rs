@@ -37,19 +37,21 @@ pub enum HostError {
 /// The host of a `Host` or `:authority` value: port, trailing dot and upper case removed; nothing validated, since what
 /// does not equal a configured name cannot match. `[v6]` literals keep their brackets. `None` where nothing is left.
 pub fn normalize(authority: &str) -> Option<Cow<'_, str>> {
-    let bytes = authority.as_bytes();
-    let host = if bytes.first() == Some(&b'[') {
-        &authority[..=authority.find(']')?]
-    } else {
-        match bytes.iter().rposition(|&b| b == b':') {
-            Some(colon) => &authority[..colon],
-            None => authority,
+    let (mut end, mut capitals) = (authority.len(), false);
+    for (at, byte) in authority.bytes().enumerate() {
+        if byte == b':' {
+            end = at;
         }
-    };
+        capitals |= byte.is_ascii_uppercase();
+    }
+    if authority.starts_with('[') {
+        end = authority.find(']')? + 1;
+    }
+    let host = &authority[..end];
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
         None
-    } else if host.bytes().any(|b| b.is_ascii_uppercase()) {
+    } else if capitals {
         Some(Cow::Owned(host.to_ascii_lowercase()))
     } else {
         Some(Cow::Borrowed(host))
