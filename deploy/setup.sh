@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks to build ("build") and to test ("test") Portolan, on Debian and its kin. Says what it
+# Installs what this machine lacks to build ("build"), to test ("test") and to measure ("bench") Portolan, on Debian and its kin. Says what it
 # installs; asks nothing when root; without root it prints the line to type and stops.
 set -euo pipefail
 
@@ -11,7 +11,8 @@ for what in "$@"; do
   case "$what" in
     build) need cc gcc; need c++ g++; need cmake cmake; need curl curl; need git git ;;
     test) need nginx nginx-light; need haproxy haproxy; need h2load nghttp2-client; need openssl openssl; need python3 python3 ;;
-    *) echo "setup.sh: unknown part: $what (build or test)" >&2; exit 2 ;;
+    bench) need valgrind valgrind ;;
+    *) echo "setup.sh: unknown part: $what (build, test or bench)" >&2; exit 2 ;;
   esac
 done
 
