@@ -334,7 +334,11 @@ fn framing(buf: &[u8], request: &RequestLine, fields: &Fields) -> Result<Framing
     }
     if let (Some((target, port)), Some(host)) = (&request.authority, &fields.host) {
         let read = |range: &Range<usize>| Authority::parse(&buf[range.clone()]);
-        let same = read(target).zip(read(host)).is_some_and(|(target, host)| target.same(&host, *port));
+        // Of a target in absolute form the Host is a copy (RFC 9112, section 3.2), and the parser behind insists on it.
+        let same = match request.connect {
+            false => buf[target.clone()] == buf[host.clone()],
+            true => read(target).zip(read(host)).is_some_and(|(target, host)| target.same(&host, *port)),
+        };
         if !same {
             return Err(RefusalReason::HostMismatch);
         }

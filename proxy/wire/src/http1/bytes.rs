@@ -77,10 +77,10 @@ const fn classes() -> [u8; 256] {
         if b.is_ascii_alphanumeric() || among(b, b"-._") {
             table[byte] |= NAME;
         }
-        if b <= 0x20 || b >= 0x7f || among(b, b"<>#") {
+        if b <= 0x20 || b >= 0x7f || among(b, b"\"<>#") {
             table[byte] |= TARGET_BAD;
         }
-        if among(b, b"\"\\`") {
+        if among(b, b"\\`") {
             table[byte] |= PATH_BAD;
         }
         if b == b'%' {

@@ -4,10 +4,10 @@
 //!
 //! - `^ { | } [ ]` pass anywhere: browsers and API clients send them raw, no reader gives them a meaning, and nginx and
 //!   Envoy let them pass.
-//! - `" \` and backtick pass in the query only. Nobody splits a query there, but a path's backslash is a slash to
-//!   some origins, and the URI type behind refuses the other two in paths.
-//! - `< > #`, controls, spaces and bytes from 0x80 on pass nowhere: no browser sends them raw, and each is read
-//!   differently by somebody.
+//! - `\` and backtick pass in the query only. Nobody splits a query there, but a path's backslash is a slash to
+//!   some origins, and the URI type behind refuses the other in paths.
+//! - `" < > #`, controls, spaces and bytes from 0x80 on pass nowhere: no browser sends them raw, each is read
+//!   differently by somebody, and the parser behind refuses the first without a word.
 //! - In the path every `%` begins a valid escape, and never that of NUL: decoders disagree about what is left. In the
 //!   query a stray `%` passes, since people type `?q=100%`, and so does `%00`, which trackers send in binary hashes;
 //!   nobody on the way decodes a query.

@@ -71,6 +71,8 @@ fn head(text: &str) -> Result<Framing, ()> {
     if let Some((named, port)) = names_authority(method, target)? {
         let expected = (named.0, named.1.or(Some(port)));
         demand(host.is_none_or(|host| (host.0, host.1.or(Some(port))) == expected))?;
+        let copied = target.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+        demand(method == "CONNECT" || values("host").iter().all(|host| copied == Some(*host)))?;
     }
     for option in values("connection").join(",").split(',').map(ows).filter(|o| !o.is_empty()) {
         demand(is_token(option) && !reserved(&option.to_ascii_lowercase()))?;
@@ -103,7 +105,7 @@ type HostPort = (String, Option<u16>);
 
 /// The authority a target names, with the port it means when it has none; an error if the target is bad.
 fn names_authority(method: &str, target: &str) -> Result<Option<(HostPort, u16)>, ()> {
-    demand(all(target, |c| c.is_ascii_graphic() && !"<>#".contains(c)))?;
+    demand(all(target, |c| c.is_ascii_graphic() && !"\"<>#".contains(c)))?;
     if method == "CONNECT" {
         let named = authority(target)?;
         let port = named.1.ok_or(())?;
@@ -125,7 +127,7 @@ fn names_authority(method: &str, target: &str) -> Result<Option<(HostPort, u16)>
         (Some((authority(name)?, port)), path)
     };
     let path = path.split('?').next().unwrap_or_default();
-    demand(!path.contains(['"', '\\', '`']))?;
+    demand(!path.contains(['\\', '`']))?;
     for (at, _) in path.match_indices('%') {
         let hex = path.get(at + 1..at + 3).ok_or(())?;
         demand(all(hex, |c| c.is_ascii_hexdigit()) && hex != "00")?;

@@ -1,10 +1,10 @@
 //! HTTP/1: one row per way a message can be wrong. `$PATH` is the row's own path, `$HIDDEN` one that must never be asked
 //! for upstream, `$HOST` a host that is served.
 
-use portolan_e2e::{Setup, eventually};
+use portolan_e2e::{Setup, eventually, within};
 
 use super::{HOST, Stage, each, statuses};
-use crate::streams::Wire;
+use crate::streams::{PATIENCE, Wire};
 
 /// Bytes, the status that answers them, the reason in the access log.
 type Row = (&'static str, u16, &'static str);
@@ -188,6 +188,13 @@ const HEADS: &[Row] = &[
     ("GET $PATH#top HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "a fragment"),
     ("GET $PATH\\..\\x HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "must be percent-encoded"),
     ("GET $PATH/é HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "must be percent-encoded"),
+    ("GET $PATH?q=\"x\" HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "must be percent-encoded"),
+    ("GET http://$HOST:80$PATH HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "the Host differs from the authority"),
+    (
+        "GET http://SHOP.paris.lb.test$PATH HTTP/1.1\r\nHost: $HOST\r\n\r\n",
+        400,
+        "the Host differs from the authority",
+    ),
     ("GET * HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "a form that its method does not allow"),
     ("GET $HOST:80 HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "a form that its method does not allow"),
     ("GET ftp://$HOST$PATH HTTP/1.1\r\nHost: $HOST\r\n\r\n", 400, "neither http nor https"),
@@ -341,15 +348,23 @@ fn refused(
     if statuses != expected || left > 0 {
         return Err(format!("expected {expected:?}, got {:?}", String::from_utf8_lossy(&answer)));
     }
-    let line = stage.portolan.logged(&format!("a line with {status} for {reason:?}"), |line| {
-        line["peer"] == *local && line["status"] == status
-    });
-    let said = line["reason"].as_str().unwrap_or_default();
-    if !said.contains(reason) {
-        return Err(format!("expected {reason:?} in {line}"));
-    }
+    let listener = if matches!(wire, Wire::Plain(_)) { "http" } else { "https" };
     let flag = if matches!(status, 414 | 431) { "HL" } else { "BR" };
-    if line["flag"] == flag { Ok(()) } else { Err(format!("expected {flag} in {line}")) }
+    let of_ours = |line: &&serde_json::Value| line["peer"] == *local && line["listener"] == listener;
+    let right = |line: &serde_json::Value| {
+        of_ours(&line)
+            && line["status"] == status
+            && line["flag"] == flag
+            && line["reason"].as_str().is_some_and(|said| said.contains(reason))
+    };
+    let logged = within(PATIENCE, || stage.portolan.access_log().into_iter().find(right));
+    match logged {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "expected {reason:?}, got {:?}",
+            stage.portolan.access_log().iter().filter(of_ours).collect::<Vec<_>>()
+        )),
+    }
 }
 
 fn name(prefix: &str, row: usize, tls: bool) -> String {
@@ -520,4 +535,34 @@ fn a_client_that_leaves_in_a_head_leaves_no_trace() {
     eventually("no connection is left", || {
         (stage.portolan.metric("portolan_listener_connections{listener=\"http\"}") == Some(0.0)).then_some(())
     });
+}
+
+/// Every printable byte, in the path and in the query: either served, or refused by us, with a line that says why. The library
+/// behind must never be the one that refuses.
+#[test]
+fn no_byte_is_refused_without_a_line() {
+    let stage = Stage::new(Setup::new());
+    let mut refused = 0;
+    for byte in 0x21..=0xff_u8 {
+        for place in ["/a$b", "/?q=$", "/a?$"] {
+            let mut wire = stage.wire(false);
+            let local = wire.local();
+            let (before, after) = place.split_once('$').expect("a place");
+            let line =
+                [b"GET ", before.as_bytes(), &[byte], after.as_bytes(), b" HTTP/1.1\r\nHost: "].concat();
+            wire.send([&line[..], HOST.as_bytes(), b"\r\nConnection: close\r\n\r\n"].concat());
+            let answer = wire.rest();
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            assert!(!text.contains("Pingora"), "{byte:#x} in {place}: {text}");
+            if statuses(&answer).0 == [400] {
+                refused += 1;
+                stage
+                    .portolan
+                    .logged("the refusal", |line| line["peer"] == *local && line["reason"].is_string());
+            } else {
+                assert_eq!(statuses(&answer).0, [200], "{byte:#x} in {place}: {text}");
+            }
+        }
+    }
+    assert!(refused > 3 * 129, "{refused}");
 }
