@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -22,9 +22,11 @@ pub(crate) fn wanted(all: &str) -> String {
 
 /// Reads a filter as people write it.
 pub(crate) fn filter(text: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(format!("{QUIET},{text}")).with_context(|| {
-        format!("{text:?} is no log level: error, warn, info, debug, trace, or module=level")
-    })
+    let what = || format!("{text:?} is no log level: off, error, warn, info, debug, trace, or module=level");
+    // The library takes any word alone for the name of a module.
+    let level = |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
+    anyhow::ensure!(text.split(',').all(level), what());
+    EnvFilter::try_new(format!("{QUIET},{text}")).with_context(what)
 }
 
 /// Starts logging, to standard error.

@@ -1,13 +1,15 @@
 //! The access log: one JSON line per request, written by a thread of its own.
 //!
 //! Workers append to a buffer of their own and never wait: a line that would make the buffer larger than [`FULL`] is
-//! dropped and counted. The writer takes whole buffers. Standard output or file that is slow slows nobody.
+//! dropped and counted. The writer takes whole buffers. Standard output or file that is slow slows nobody: files are
+//! never waited for in a system call, so that also a pipe that nobody reads can be replaced by something else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
@@ -20,13 +22,15 @@ use crate::line::Line;
 const FULL: usize = 4 << 20;
 /// How long lines may lie before they are written.
 const LATEST: Duration = Duration::from_millis(50);
+/// How long the end of the process waits for the last lines.
+const FLUSH: Duration = Duration::from_secs(1);
 /// Buffers; workers beyond share them.
 const BUFFERS: usize = 64;
 
 enum Output {
     Off,
     Stdout,
-    File { path: Arc<str>, file: Mutex<File> },
+    File { path: Arc<str>, file: File },
 }
 
 /// See the module's documentation.
@@ -39,6 +43,8 @@ struct Inner {
     output: ArcSwap<Output>,
     buffers: Box<[Mutex<Vec<u8>>]>,
     waiting: Mutex<bool>,
+    /// Whether the writer is at work.
+    busy: AtomicBool,
     wake: Condvar,
     dropped: IntCounter,
 }
@@ -51,6 +57,7 @@ impl AccessLog {
             output: ArcSwap::from_pointee(Output::Off),
             buffers: (0..BUFFERS).map(|_| Mutex::default()).collect(),
             waiting: Mutex::new(false),
+            busy: AtomicBool::new(false),
             wake: Condvar::new(),
             dropped,
         });
@@ -66,7 +73,7 @@ impl AccessLog {
             (Target::Stdout, _) => Output::Stdout,
             (Target::File(path), Output::File { path: open, .. }) if path == open => return,
             (Target::File(path), _) => match open(path) {
-                Ok(file) => Output::File { path: Arc::clone(path), file: Mutex::new(file) },
+                Ok(file) => Output::File { path: Arc::clone(path), file },
                 Err(error) => {
                     tracing::error!(%error, path = %path, "the access log cannot be opened");
                     return;
@@ -79,9 +86,9 @@ impl AccessLog {
 
     /// Opens the file again, as after it was rotated.
     pub(crate) fn reopen(&self) {
-        if let Output::File { path, file } = &**self.inner.output.load() {
+        if let Output::File { path, .. } = &**self.inner.output.load() {
             match open(path) {
-                Ok(fresh) => *file.lock() = fresh,
+                Ok(file) => self.inner.output.store(Arc::new(Output::File { path: Arc::clone(path), file })),
                 Err(error) => tracing::error!(%error, path = %path, "the access log cannot be opened again"),
             }
         }
@@ -108,14 +115,18 @@ impl AccessLog {
         }
     }
 
-    /// Writes what lies in the buffers, now.
+    /// Waits until what lies in the buffers is written, for as long as somebody who is about to leave may wait.
     pub(crate) fn flush(&self) {
-        self.inner.write_out(&mut Vec::new());
+        let until = Instant::now() + FLUSH;
+        while !self.inner.is_idle() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
 fn open(path: &str) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    // Without waiting: where that is a pipe, for somebody who reads it.
+    OpenOptions::new().create(true).append(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 impl Inner {
@@ -124,33 +135,61 @@ impl Inner {
         loop {
             {
                 let mut waiting = self.waiting.lock();
+                self.busy.store(false, Ordering::Relaxed);
                 while !*waiting {
                     self.wake.wait(&mut waiting);
                 }
                 *waiting = false;
+                self.busy.store(true, Ordering::Relaxed);
             }
             // Lines that come together are written together.
             std::thread::sleep(LATEST);
-            self.write_out(&mut taken);
+            for buffer in &self.buffers {
+                taken.clear();
+                std::mem::swap(&mut *buffer.lock(), &mut taken);
+                self.put(&taken);
+            }
         }
     }
 
-    fn write_out(&self, taken: &mut Vec<u8>) {
-        let output = self.output.load_full();
-        for buffer in &self.buffers {
-            taken.clear();
-            std::mem::swap(&mut *buffer.lock(), taken);
-            if taken.is_empty() {
-                continue;
-            }
+    fn is_idle(&self) -> bool {
+        let waiting = self.waiting.lock();
+        !*waiting && !self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Writes whole lines, as soon as the output takes them.
+    fn put(&self, mut lines: &[u8]) {
+        let mut output = self.output.load_full();
+        let mut within_line = false;
+        while !lines.is_empty() {
             let written = match &*output {
-                Output::Off => Ok(()),
-                Output::Stdout => io::stdout().lock().write_all(taken),
-                Output::File { file, .. } => file.lock().write_all(taken),
+                Output::Off => return,
+                Output::Stdout => io::stdout().lock().write_all(lines).map(|()| lines.len()),
+                Output::File { file, .. } => (&mut &*file).write(lines),
             };
-            if written.is_err() {
-                let lines = taken.iter().filter(|&&byte| byte == b'\n').count();
-                self.dropped.inc_by(lines as u64);
+            match written {
+                Ok(written) if written > 0 => {
+                    within_line = lines[written - 1] != b'\n';
+                    lines = &lines[written..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(LATEST);
+                    let now = self.output.load_full();
+                    if within_line && !Arc::ptr_eq(&now, &output) {
+                        // Half of a line is of no use to the next.
+                        let end =
+                            lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), |at| at + 1);
+                        lines = &lines[end..];
+                        within_line = false;
+                        self.dropped.inc();
+                    }
+                    output = now;
+                }
+                Ok(_) | Err(_) => {
+                    self.dropped.inc_by(lines.iter().filter(|&&byte| byte == b'\n').count() as u64);
+                    return;
+                }
             }
         }
     }
