@@ -9,10 +9,20 @@
     reason = "a test fails by panicking, and its tables are what they are"
 )]
 
+#[path = "e2e/access_log.rs"]
+mod access_log;
+#[path = "e2e/admin.rs"]
+mod admin;
 #[path = "e2e/cli.rs"]
 mod cli;
+#[path = "e2e/drain.rs"]
+mod drain;
 #[path = "e2e/hosts.rs"]
 mod hosts;
+#[path = "e2e/limits.rs"]
+mod limits;
+#[path = "e2e/load.rs"]
+mod load;
 #[path = "e2e/malformed.rs"]
 mod malformed;
 #[path = "e2e/own_answers.rs"]
@@ -21,6 +31,10 @@ mod own_answers;
 mod pools;
 #[path = "e2e/protocols.rs"]
 mod protocols;
+#[path = "e2e/reload.rs"]
+mod reload;
+#[path = "e2e/rotation.rs"]
+mod rotation;
 #[path = "e2e/routing.rs"]
 mod routing;
 #[path = "e2e/slow.rs"]
@@ -29,11 +43,3 @@ mod slow;
 mod streams;
 #[path = "e2e/tls.rs"]
 mod tls;
-#[path = "e2e/drain.rs"]
-mod drain;
-#[path = "e2e/load.rs"]
-mod load;
-#[path = "e2e/reload.rs"]
-mod reload;
-#[path = "e2e/rotation.rs"]
-mod rotation;
