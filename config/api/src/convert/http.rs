@@ -126,7 +126,8 @@ fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) ->
     {
         cx.error(&at.field("backendRequest"), "is longer than the timeout of the whole request");
     }
-    (request.is_some() || backend_request.is_some()).then(|| Box::new(RuleTimeouts { request, backend_request }))
+    (request.is_some() || backend_request.is_some())
+        .then(|| Box::new(RuleTimeouts { request, backend_request }))
 }
 
 fn patterns(cx: &mut Cx<'_>, at: &At<'_>, texts: &[String]) -> Vec<HostPattern> {

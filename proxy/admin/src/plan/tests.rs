@@ -4,7 +4,7 @@ use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Locality};
 use portolan_model::policy::Policy;
 use portolan_model::pool::{Balancing, UpstreamProtocol};
 use portolan_model::redacted::Redacted;
-use portolan_model::route::{Backend};
+use portolan_model::route::Backend;
 use serde_json::{Value, json};
 
 use super::*;
