@@ -37,21 +37,16 @@ pub enum HostError {
 /// The host of a `Host` or `:authority` value: port, trailing dot and upper case removed; nothing validated, since what
 /// does not equal a configured name cannot match. `[v6]` literals keep their brackets. `None` where nothing is left.
 pub fn normalize(authority: &str) -> Option<Cow<'_, str>> {
-    let (mut end, mut capitals) = (authority.len(), false);
-    for (at, byte) in authority.bytes().enumerate() {
-        if byte == b':' {
-            end = at;
-        }
-        capitals |= byte.is_ascii_uppercase();
-    }
-    if authority.starts_with('[') {
-        end = authority.find(']')? + 1;
-    }
-    let host = &authority[..end];
+    let host = if authority.starts_with('[') {
+        &authority[..=authority.find(']')?]
+    } else {
+        authority.rsplit_once(':').map_or(authority, |(host, _)| host)
+    };
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
         None
-    } else if capitals {
+    // Capitals are rare: to look at all bytes takes fewer instructions than to stop at the first.
+    } else if host.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase()) {
         Some(Cow::Owned(host.to_ascii_lowercase()))
     } else {
         Some(Cow::Borrowed(host))
