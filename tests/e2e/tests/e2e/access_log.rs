@@ -186,9 +186,9 @@ fn failures_say_what_and_where() {
         assert_eq!(fields.contains_key("reason"), flag.is_some(), "{line}");
         assert_eq!(fields.get("rule").and_then(Value::as_u64), rule, "{line}");
         assert_eq!(fields.get("pool").and_then(Value::as_str), pool, "{line}");
-        if flag.is_some() {
+        if let Some(flag) = flag {
             assert_eq!(fields["request_id"].as_str(), reply.header("x-request-id"), "{line}");
-            assert!(reply.text().contains(flag.expect("a flag")), "{reply:?}");
+            assert!(reply.text().contains(flag), "{reply:?}");
         }
     }
     // One of two endpoints is dead: each request is answered, some by a second try.

@@ -158,7 +158,7 @@ impl Http2 {
     }
 
     /// Sends a request without a body.
-    pub(crate) async fn get(&mut self, url: &str) -> Result<ResponseFuture, h2::Error> {
+    pub(crate) async fn get(&self, url: &str) -> Result<ResponseFuture, h2::Error> {
         let request = http::Request::get(url).body(()).expect("a request");
         let mut ready = self.send.clone().ready().await?;
         let (response, _) = ready.send_request(request, true)?;
@@ -166,7 +166,7 @@ impl Http2 {
     }
 
     /// The status and the body of such a request.
-    pub(crate) async fn fetch(&mut self, url: &str) -> Result<(u16, Bytes), h2::Error> {
+    pub(crate) async fn fetch(&self, url: &str) -> Result<(u16, Bytes), h2::Error> {
         let response = self.get(url).await?.await?;
         whole(response).await
     }
@@ -218,10 +218,6 @@ impl Frames {
         let mut frames = Self { wire, read: Vec::new() };
         frames.send(SETTINGS, 0, 0, &[]);
         frames
-    }
-
-    pub(crate) fn local(&self) -> String {
-        self.wire.local()
     }
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {

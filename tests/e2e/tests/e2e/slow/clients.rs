@@ -237,7 +237,7 @@ fn readers_that_do_not_read_hold_little_memory() {
     let grown = portolan.rss_kib().saturating_sub(before);
     println!(
         "HTTP/1.1: {READERS} readers that do not read, {} KiB sent upstream each, {} KiB more resident memory each",
-        stuck / READERS >> 10,
+        (stuck / READERS) >> 10,
         grown / READERS
     );
     assert!(stuck < READERS * LENGTH as u64 / 2, "all of it went somewhere: {stuck}");
@@ -280,7 +280,7 @@ fn streams_that_are_not_read_hold_little_memory() {
         let grown = portolan.rss_kib().saturating_sub(before);
         println!(
             "HTTP/2: 8 streams that are not read, {} KiB sent upstream each, {} KiB more resident memory each",
-            stuck / 8 >> 10,
+            (stuck / 8) >> 10,
             grown / 8
         );
         assert!(grown < 8 * 2048, "{grown} KiB");
