@@ -132,7 +132,7 @@ fn requests_over_tls_and_http2() {
         200
     );
     run_async(async {
-        let mut client = Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST).await;
+        let client = Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST).await;
         assert_eq!(client.fetch(&format!("https://{HOST}/h2?x=y")).await.expect("an answer").0, 200);
     });
     for (path, protocol, tls) in [("/h1", "HTTP/1.1", "TLSv1.2"), ("/h2?x=y", "HTTP/2", "TLSv1.3")] {

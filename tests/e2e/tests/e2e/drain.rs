@@ -38,7 +38,7 @@ fn requests_under_way_are_finished() {
     let mut uploading = portolan.raw();
     uploading.send(format!("POST /uploading HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\n01234"));
     // HTTP/2: two streams.
-    let mut http2 = runtime.block_on(Http2::plain(portolan.http()));
+    let http2 = runtime.block_on(Http2::plain(portolan.http()));
     let first = runtime.block_on(http2.get(&format!("http://{HOST}/stream?delay_ms=1500"))).expect("sent");
     let second = runtime.block_on(http2.get(&format!("http://{HOST}/stream?delay_ms=1000"))).expect("sent");
     runtime.block_on(async {

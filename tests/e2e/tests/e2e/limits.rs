@@ -107,7 +107,7 @@ fn a_long_stream_is_not_idle() {
     let echo = Echo::start("a");
     let portolan = start(Setup::new().spec("limits: {idleTimeout: 1s, headerTimeout: 1s}"), &echo);
     run_async(async {
-        let mut client = Http2::plain(portolan.http()).await;
+        let client = Http2::plain(portolan.http()).await;
         assert_eq!(client.fetch(&format!("http://{HOST}/?delay_ms=2500")).await.expect("an answer").0, 200);
     });
     let mut client = portolan.raw();
@@ -183,7 +183,7 @@ fn bodies_have_a_limit() {
     let line = portolan.logged("the refusal", |line| line["status"] == 413);
     assert_eq!((&line["flag"], &line["route"]), (&"BL".into(), &"tenant-paris/shop".into()), "{line}");
     run_async(async {
-        let mut client = Http2::plain(portolan.http()).await;
+        let client = Http2::plain(portolan.http()).await;
         let request = http::Request::post(format!("http://{HOST}/body")).body(()).expect("a request");
         let mut ready = client.send.clone().ready().await.expect("ready");
         let (response, mut body) = ready.send_request(request, false).expect("sent");

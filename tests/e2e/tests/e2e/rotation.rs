@@ -55,7 +55,7 @@ fn certificates_are_replaced_under_handshakes() {
     // Connections from before.
     let mut old = Wire::tls(portolan.https(), &config, HOST);
     let runtime = runtime();
-    let mut old2 = runtime.block_on(Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST));
+    let old2 = runtime.block_on(Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST));
 
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let failures = Mutex::new(Vec::new());

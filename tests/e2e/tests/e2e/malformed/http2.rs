@@ -237,7 +237,7 @@ fn a_preface_in_pieces_is_a_preface() {
 fn headers_past_the_limit_cost_their_stream() {
     let stage = Stage::new(Setup::new());
     run_async(async {
-        let mut client = Http2::plain(stage.portolan.http()).await;
+        let client = Http2::plain(stage.portolan.http()).await;
         for (count, length) in [(20, 4_000), (200, 10)] {
             let mut request = http::Request::get(format!("http://{HOST}/large")).body(()).expect("a request");
             for n in 0..count {
@@ -344,7 +344,7 @@ fn rapid_resets_are_stopped() {
     assert!(reached < 5_000, "{reached} of 20,000 requests reached the upstream");
     assert!(grown < 64 << 10, "{grown} KiB");
     run_async(async {
-        let mut other = Http2::plain(stage.portolan.http()).await;
+        let other = Http2::plain(stage.portolan.http()).await;
         assert_eq!(other.fetch(&format!("http://{HOST}/other")).await.expect("another client").0, 200);
     });
 }
@@ -354,7 +354,7 @@ fn rapid_resets_are_stopped() {
 fn streams_that_are_reset_make_room() {
     let stage = Stage::new(Setup::new().spec("limits: {maxConcurrentStreams: 4}"));
     run_async(async {
-        let mut client = Http2::plain(stage.portolan.http()).await;
+        let client = Http2::plain(stage.portolan.http()).await;
         for _ in 0..40 {
             let request = http::Request::post(format!("http://{HOST}/reset")).body(()).expect("a request");
             let mut ready = client.send.clone().ready().await.expect("ready");

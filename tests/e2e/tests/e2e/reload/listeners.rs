@@ -123,7 +123,7 @@ fn tls_settings_change_for_new_connections() {
     assert!(old.some().starts_with(b"HTTP/1.1 200"));
 
     run_async(async {
-        let mut old2 = Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST).await;
+        let old2 = Http2::tls(portolan.https(), &tls_config(&authority, &[b"h2"]), HOST).await;
         assert_eq!(old2.fetch(&format!("https://{HOST}/")).await.expect("an answer").0, 200);
 
         // TLS 1.3 alone, no HTTP/2.

@@ -267,7 +267,7 @@ fn streams_that_are_not_read_hold_little_memory() {
     let portolan = Portolan::start(&[("fleet.yaml", fleet)]);
     let before = portolan.rss_kib();
     run_async(async {
-        let mut client = Http2::plain(portolan.http()).await;
+        let client = Http2::plain(portolan.http()).await;
         let mut held = Vec::new();
         for _ in 0..8 {
             held.push(client.get(&format!("http://{HOST}/")).await.expect("sent").await.expect("a head"));
@@ -307,7 +307,7 @@ fn a_stream_whose_body_stops_is_given_up_alone() {
     let echo = Echo::start("a");
     let portolan = Portolan::start(&[("fleet.yaml", fleet(echo.address(), "{idle: 500ms}"))]);
     run_async(async {
-        let mut client = Http2::plain(portolan.http()).await;
+        let client = Http2::plain(portolan.http()).await;
         let mut stalled = Vec::new();
         for _ in 0..5 {
             let request = http::Request::post(format!("http://{HOST}/stalled"))

@@ -98,7 +98,7 @@ fn streams_and_connections_of_http2_that_go_leave_nothing_behind() {
     let portolan = Setup::new().manifest("fleet.yaml", fleet(upstream.address(), "{}")).start();
     for (path, reset) in [("/slow", true), ("/half", true), ("/slow", false), ("/half", false)] {
         run_async(async {
-            let mut client = Http2::plain(portolan.http()).await;
+            let client = Http2::plain(portolan.http()).await;
             let mut streams = Vec::new();
             for _ in 0..20 {
                 let request =

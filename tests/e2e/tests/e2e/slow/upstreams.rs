@@ -178,7 +178,7 @@ fn a_body_that_stops_is_cut() {
         assert_eq!(line["flag"], "UT", "{line}");
 
         run_async(async {
-            let mut client = Http2::plain(portolan.http()).await;
+            let client = Http2::plain(portolan.http()).await;
             let error = client.fetch(&format!("http://{HOST}/")).await.expect_err("a reset");
             assert!(error.is_reset(), "{error:?}");
             assert_eq!(client.fetch("http://nobody.test/").await.expect("a sibling").0, 404);
