@@ -120,7 +120,7 @@ fn over_http1(portolan: &Portolan, stage: Stage, seen: Seen) {
     }
 }
 
-async fn over_http2(client: &mut Http2, stage: Stage, seen: Seen) {
+async fn over_http2(client: &Http2, stage: Stage, seen: Seen) {
     let answer = client.fetch(&format!("http://{HOST}/http2")).await;
     match seen {
         Seen::Status(status) => {
@@ -152,8 +152,8 @@ fn stages(reset: bool) {
         );
         if stage != Stage::InRequestBody {
             run_async(async {
-                let mut client = Http2::plain(portolan.http()).await;
-                over_http2(&mut client, stage, seen).await;
+                let client = Http2::plain(portolan.http()).await;
+                over_http2(&client, stage, seen).await;
                 assert_eq!(client.fetch("http://nobody.test/").await.expect("a sibling").0, 404, "{stage:?}");
             });
         }
