@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Instruction counts hardly depend on what else the machine does, so they decide where times cannot. Callgrind collects
-//! only within [`meter::counted`]; what a case prepares is free. Each case is a process of its own.
+//! only within `meter::counted`; what a case prepares is free. Each case is a process of its own.
 //!
 //! `portolan-bench-micro [--update] [NAME…]`: all cases, or those whose names begin so; `--update` writes the baseline.
 
