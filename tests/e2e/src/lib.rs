@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Every test starts what it needs on ports of its own and ends it by its own process id; tests run beside each other. Nothing
-//! sleeps for a fixed time where it can wait for a condition: see [`wait`].
+//! sleeps for a fixed time where it can wait for a condition: see `wait`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on says so and fails
 
