@@ -1,10 +1,12 @@
 //! HTTP/1 on one connection: request after request, parked in between.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
+use portolan_wire::head_deadline::{HeadDeadline, Verdict};
 use portolan_wire::http1::{EncodedSlash, GateLimits};
 
 use super::refuse;
@@ -122,23 +124,24 @@ async fn next_request(
         }
     }
     let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
-    let started = Instant::now();
-    let late = started + proxy.limits.header_timeout;
-    let rate = u64::from(proxy.limits.min_rate.max(1));
+    let deadline = HeadDeadline {
+        started: Instant::now(),
+        limit: proxy.limits.header_timeout,
+        grace: RATE_GRACE,
+        min_rate: NonZeroU32::new(proxy.limits.min_rate),
+    };
     loop {
-        let slow = started + RATE_GRACE + Duration::from_secs(conn.head_bytes() as u64 / rate);
-        match timer.until(late.min(slow), conn.read_head()).await {
+        let until = match deadline.check(Instant::now(), conn.head_bytes() as u64) {
+            Verdict::Wait { until } => until,
+            // A connection on which nothing has come yet is idle, not slow.
+            Verdict::TooSlow if !conn.has_more() => return Next::Close,
+            Verdict::TooSlow | Verdict::TooLate => return Next::Refuse(Failure::SLOW_HEAD),
+        };
+        match timer.until(until, conn.read_head()).await {
             Some(Ok(Head::Ready(framing))) if framing.connect => return Next::Refuse(CONNECT),
             Some(Ok(Head::Ready(_))) => return Next::Process,
             Some(Ok(Head::Refused(refusal))) => return Next::Refuse(refusal.into()),
             Some(Ok(Head::Closed | Head::Truncated) | Err(_)) => return Next::Close,
-            None if Instant::now() >= late => return Next::Refuse(Failure::SLOW_HEAD),
-            None if started + RATE_GRACE + Duration::from_secs(conn.head_bytes() as u64 / rate)
-                <= Instant::now() =>
-            {
-                // A connection on which nothing has come yet is idle, not slow.
-                return if conn.has_more() { Next::Refuse(Failure::SLOW_HEAD) } else { Next::Close };
-            }
             None => {}
         }
     }
