@@ -27,6 +27,7 @@ mod request_line;
 mod tests;
 
 pub use refusal::{Refusal, RefusalReason};
+pub use request_line::check_target;
 
 use authority::Authority;
 use chunk::Chunks;

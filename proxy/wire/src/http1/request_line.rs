@@ -49,10 +49,7 @@ pub(super) fn parse(buf: &[u8], line: Line, slash: EncodedSlash) -> Result<Reque
         _ => return Err(RefusalReason::RequestLine),
     };
     let connect = method == b"CONNECT";
-    let found = target.iter().fold(0, |found, &b| found | class(b));
-    if found & TARGET_BAD != 0 {
-        return Err(bad_byte(target));
-    }
+    check_target(target, slash)?;
     let authority = match target {
         _ if connect => Some((0..target.len(), None)),
         [b'/', ..] => None,
@@ -71,10 +68,16 @@ pub(super) fn parse(buf: &[u8], line: Line, slash: EncodedSlash) -> Result<Reque
             Some((start + range.start..start + range.end, port))
         }
     };
-    if found & (PATH_BAD | PERCENT) != 0 {
-        check_path(target, slash)?;
-    }
     Ok(RequestLine { version, connect, authority })
+}
+
+/// Whether a target's bytes and escapes may pass, wherever it comes from.
+pub fn check_target(target: &[u8], slash: EncodedSlash) -> Result<(), RefusalReason> {
+    let found = target.iter().fold(0, |found, &b| found | class(b));
+    if found & TARGET_BAD != 0 {
+        return Err(bad_byte(target));
+    }
+    if found & (PATH_BAD | PERCENT) != 0 { check_path(target, slash) } else { Ok(()) }
 }
 
 /// Which reason a target with a byte of [`TARGET_BAD`] gets.
