@@ -183,8 +183,7 @@ fn header_edits(meter: &mut Meter) -> Result<()> {
 
 fn forwarding(meter: &mut Meter) -> Result<()> {
     let trust = ClientAddress::default();
-    let arrival =
-        Arrival { peer: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), scheme: Scheme::Https, port: 443 };
+    let arrival = Arrival::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)), Scheme::Https, 443);
     for _ in 0..CALLS {
         let mut headers = request_headers();
         let host = HeaderValue::from_static("shop.example.com");

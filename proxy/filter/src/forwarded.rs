@@ -20,7 +20,7 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use portolan_model::proxy::ClientAddress;
 use portolan_model::route::Scheme;
 
-use crate::headers::Headers;
+use crate::headers::{Headers, remove_any};
 
 /// `X-Request-Id`.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,7 +28,6 @@ static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The fields that say who the client is.
 pub(crate) static NAMES: [HeaderName; 7] = [
@@ -41,18 +40,30 @@ pub(crate) static NAMES: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
 ];
 
+/// What nobody but a trusted peer may say, and we do not say ourselves.
+static SAID: [HeaderName; 3] =
+    [FORWARDED, HeaderName::from_static("x-forwarded-port"), HeaderName::from_static("x-real-ip")];
+
 /// The longest request id that is kept.
 const LONGEST_ID: usize = 128;
 
-/// How a request arrived.
-#[derive(Clone, Copy, Debug)]
+/// How a connection's requests arrive.
+#[derive(Clone, Debug)]
 pub struct Arrival {
-    /// Who sent it: the connection's other end, or whom its PROXY protocol header names.
-    pub peer: IpAddr,
-    /// The listener's.
-    pub scheme: Scheme,
-    /// The listener's.
-    pub port: u16,
+    peer: IpAddr,
+    scheme: Scheme,
+    port: u16,
+    /// The peer, as upstreams are told.
+    entry: HeaderValue,
+}
+
+impl Arrival {
+    /// `peer` is the connection's other end, or whom its PROXY protocol header names; `scheme` and `port` are the listener's.
+    pub fn new(peer: IpAddr, scheme: Scheme, port: u16) -> Self {
+        let peer = peer.to_canonical();
+        let entry = HeaderValue::try_from(peer.to_string());
+        Self { peer, scheme, port, entry: entry.unwrap_or_else(|_| unreachable!("an address")) }
+    }
 }
 
 /// Who a request is from.
@@ -88,28 +99,19 @@ pub fn client(trust: &ClientAddress, arrival: &Arrival, headers: &HeaderMap) -> 
 }
 
 /// Tells the upstream: `X-Forwarded-For`, `-Proto` and `-Host` (`host` is the request's, with its port).
-pub fn forward(headers: &mut impl Headers, client: &Client, arrival: &Arrival, host: HeaderValue) {
-    let peer = arrival.peer.to_canonical();
-    let before = headers.map().get_all(&FOR).iter();
-    let value =
-        before.filter(|_| client.trusted).map(HeaderValue::as_bytes).fold(Vec::new(), |mut all, field| {
-            all.extend_from_slice(field);
-            all.extend_from_slice(b", ");
-            all
-        });
-    headers.set(&FOR, with_address(value, peer));
-    if !client.trusted {
-        for name in [&FORWARDED, &PORT, &REAL_IP] {
-            if headers.map().contains_key(name) {
-                headers.remove(name);
-            }
-        }
+pub fn forward(headers: &mut HeaderMap, client: &Client, arrival: &Arrival, host: HeaderValue) {
+    if client.trusted {
+        let walked = with_entry(headers, &arrival.entry);
+        headers.set(&FOR, walked);
+    } else {
+        headers.set(&FOR, arrival.entry.clone());
+        remove_any(headers, &SAID);
     }
     let keep = |headers: &HeaderMap, name| client.trusted && headers.contains_key(name);
-    if !keep(headers.map(), &PROTO) {
+    if !keep(headers, &PROTO) {
         headers.set(&PROTO, HeaderValue::from_static(arrival.scheme.as_str()));
     }
-    if !keep(headers.map(), &HOST) {
+    if !keep(headers, &HOST) {
         headers.set(&HOST, host);
     }
 }
@@ -119,10 +121,8 @@ pub fn request_id(headers: &HeaderMap, trusted: bool, random: u128) -> HeaderVal
     let plain = |id: &&HeaderValue| {
         (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    match headers.get(&REQUEST_ID).filter(|_| trusted).filter(plain) {
-        Some(id) => id.clone(),
-        None => uuid(random),
-    }
+    let said = if trusted { headers.get(&REQUEST_ID).filter(plain) } else { None };
+    said.cloned().unwrap_or_else(|| uuid(random))
 }
 
 fn uuid(random: u128) -> HeaderValue {
@@ -139,13 +139,14 @@ fn uuid(random: u128) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| unreachable!("hexadecimal digits and dashes"))
 }
 
-fn with_address(mut value: Vec<u8>, address: IpAddr) -> HeaderValue {
-    value.extend_from_slice(address.to_string().as_bytes());
-    HeaderValue::try_from(value).unwrap_or_else(|_| unreachable!("joined header values and an address"))
+/// `X-Forwarded-For` with one more entry.
+fn with_entry(headers: &HeaderMap, entry: &HeaderValue) -> HeaderValue {
+    let fields = headers.get_all(&FOR).iter().chain([entry]).map(HeaderValue::as_bytes);
+    let joined = fields.collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::try_from(joined).unwrap_or_else(|_| unreachable!("joined header values"))
 }
 
 fn walk(trust: &ClientAddress, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, bool) {
-    let peer = peer.to_canonical();
     if trust.trusted.is_empty() && trust.trusted_hops == 0 {
         return (peer, false);
     }

@@ -34,3 +34,12 @@ impl Headers for HeaderMap {
         drop(HeaderMap::remove(self, name));
     }
 }
+
+/// Removes all fields of these names. Looks at the names there are, because usually none of these is among them.
+pub fn remove_any(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if headers.keys().any(|name| names.contains(name)) {
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub use answer::{Format, negotiate, own_answer};
 pub use edits::{CompiledEdits, EditError};
 pub use filters::{CompiledFilter, FilterError};
 pub use forwarded::{Arrival, Client, REQUEST_ID, client, forward, request_id};
-pub use headers::Headers;
+pub use headers::{Headers, remove_any};
 pub use hop::strip_hop_by_hop;
 pub use hsts::hsts_value;
 pub use redirect::{CompiledRedirect, RedirectError, RequestTarget, https_location};

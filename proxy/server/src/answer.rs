@@ -32,6 +32,11 @@ pub(crate) fn build(
     Ok((Box::new(head), body.into()))
 }
 
+/// Whether no other response follows: hints before it (RFC 8297) still leave room for an answer.
+pub(crate) fn is_final(response: &ResponseHeader) -> bool {
+    !response.status.is_informational() || response.status == 101
+}
+
 /// Sends an answer; its body not where the request's method forbids one.
 pub(crate) async fn send(session: &mut Session, head: Box<ResponseHeader>, body: Bytes) -> Result<()> {
     let bodiless = body.is_empty() || session.req_header().method == Method::HEAD;

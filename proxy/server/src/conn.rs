@@ -34,6 +34,9 @@ const SMALL_WRITE: usize = 2048;
 /// How much is read at once where a head may begin.
 const HEAD_READ: usize = 4096;
 
+/// How much of a next request is read while one is served.
+const AHEAD: usize = 512;
+
 /// How long a slow body is borne before its rate counts.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
@@ -289,11 +292,13 @@ impl Conn {
         if !self.held.is_empty() {
             return Poll::Pending;
         }
-        let mut ahead = BytesMut::with_capacity(HEAD_READ);
-        if ready!(poll_read_buf(&mut self.io, cx, &mut ahead))? == 0 {
+        let mut ahead = [0; AHEAD];
+        let mut ahead = ReadBuf::new(&mut ahead);
+        ready!(poll_io_read(&mut self.io, cx, &mut ahead))?;
+        if ahead.filled().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.held = ahead;
+        self.held.extend_from_slice(ahead.filled());
         Poll::Pending
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use pingora_proxy::Session;
 use portolan_balance::InFlight;
-use portolan_filter::{Arrival, Client, CompiledFilter};
+use portolan_filter::{Client, CompiledFilter};
 use portolan_metrics::Connect;
 use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::route::Scheme;
@@ -36,8 +36,6 @@ pub(crate) struct Context {
     pub(crate) end_by: Option<Instant>,
     /// Ours, or a trusted proxy's.
     pub(crate) request_id: HeaderValue,
-    /// How it arrived.
-    pub(crate) arrival: Arrival,
     /// The client, as far as the proxies in front are believed.
     pub(crate) client: Client,
     /// Whether the client asked to be told how its request is handled, and may.
@@ -66,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) per_try: Duration,
     /// Its request's body was not whole when it began, and its connection serves nobody else.
     pub(crate) uploads: bool,
+    /// Its response has a deadline for each piece from us, not from the library.
+    pub(crate) paced: bool,
     /// From a try's start to its response's head.
     pub(crate) upstream_ms: Option<Duration>,
     pub(crate) body_seen: u64,
@@ -101,7 +101,6 @@ impl Context {
             started: Instant::now(),
             end_by: None,
             request_id: HeaderValue::from_static(""),
-            arrival: Arrival { peer: NOBODY, scheme: Scheme::Http, port: 0 },
             client: Client { address: NOBODY, trusted: false, scheme: Scheme::Http, port: 0 },
             explains: false,
             host: String::new(),
@@ -118,6 +117,7 @@ impl Context {
             try_started: None,
             per_try: FOREVER,
             uploads: false,
+            paced: false,
             upstream_ms: None,
             body_seen: 0,
             last_failure: None,

@@ -1,85 +1,128 @@
 //! What is changed of heads on their way upstream and back.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use pingora_core::Result;
+use http::request::Parts;
+use http::{Uri, Version};
+use pingora_core::{ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use portolan_filter::{CompiledFilter, Headers, REQUEST_ID, forward, hsts_value, strip_hop_by_hop};
+use portolan_filter::{
+    CompiledFilter, Headers, REQUEST_ID, forward, hsts_value, remove_any, strip_hop_by_hop,
+};
 
 use crate::context::Context;
-use crate::request::{EXPLAIN, authority};
+use crate::request::EXPLAIN;
 
-struct Request<'a>(&'a mut RequestHeader);
 struct Response<'a>(&'a mut ResponseHeader);
 
-macro_rules! headers {
-    ($head:ident) => {
-        /// A map that is full stays as it is.
-        impl Headers for $head<'_> {
-            fn map(&self) -> &HeaderMap {
-                &self.0.headers
-            }
+/// A map that is full stays as it is.
+impl Headers for Response<'_> {
+    fn map(&self) -> &HeaderMap {
+        &self.0.headers
+    }
 
-            fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-                drop(self.0.insert_header(name, value));
-            }
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        drop(self.0.insert_header(name, value));
+    }
 
-            fn add(&mut self, name: &HeaderName, value: HeaderValue) {
-                drop(self.0.append_header(name, value));
-            }
+    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        drop(self.0.append_header(name, value));
+    }
 
-            fn remove(&mut self, name: &HeaderName) {
-                drop(self.0.remove_header(name));
-            }
-        }
-    };
+    fn remove(&mut self, name: &HeaderName) {
+        drop(self.0.remove_header(name));
+    }
 }
 
-headers!(Request);
-headers!(Response);
+/// What clients ask of us.
+static ANSWERED: [HeaderName; 2] = [header::EXPECT, EXPLAIN];
+
+/// Fields that are added to every request.
+const ADDED: usize = 4;
 
 /// The head that goes upstream, of one that came. Hop-by-hop fields are gone already: that is the library's part.
+///
+/// The library keeps the spelling of names in a second map, which costs more than all that is done here; it is let go, and
+/// names go out in lower case, as over HTTP/2.
 pub(crate) fn request(came: &RequestHeader, upstream: &mut RequestHeader, ctx: &Context) -> Result<()> {
-    // We answer it ourselves.
-    upstream.remove_header(&header::EXPECT);
-    upstream.remove_header(EXPLAIN);
-    let host = authority(came).and_then(|host| HeaderValue::from_str(host).ok());
-    let host = host.unwrap_or_else(|| HeaderValue::from_static(""));
-    forward(&mut Request(upstream), &ctx.client, &ctx.arrival, host);
-    upstream.insert_header(&REQUEST_ID, ctx.request_id.clone())?;
+    let nothing = http::Request::new(()).into_parts().0;
+    let mut head: Parts = std::mem::replace(upstream, nothing.into()).into();
+    head.headers.reserve(ADDED);
+    remove_any(&mut head.headers, &ANSWERED);
+    if came.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    } else if let (Version::HTTP_10, false, Some(upstream)) =
+        (came.version, head.headers.contains_key(header::HOST), ctx.upstream)
+    {
+        // It goes on as HTTP/1.1, which must name a host.
+        let host = HeaderValue::try_from(upstream.to_string());
+        head.headers.set(&header::HOST, host.or_err(ErrorType::InternalError, "an address")?);
+    }
+    if let Some(conn) = ctx.conn() {
+        forward(&mut head.headers, &ctx.client, &conn.arrival, host(came));
+    }
+    head.headers.set(&REQUEST_ID, ctx.request_id.clone());
     for filter in ctx.filters() {
         match filter {
-            CompiledFilter::RequestHeaders(edits) => edits.apply(&mut Request(upstream)),
+            CompiledFilter::RequestHeaders(edits) => edits.apply(&mut head.headers),
             CompiledFilter::Rewrite(rewrite) => {
                 if let Some(host) = &rewrite.host {
-                    set_host(upstream, host)?;
+                    set_host(&mut head, host);
                 }
                 if let Some(path) = &rewrite.path {
-                    let target = std::str::from_utf8(came.raw_path()).unwrap_or("/");
-                    let (path_before, query) = match target.split_once('?') {
+                    let came = std::str::from_utf8(came.raw_path()).unwrap_or("/");
+                    let (path_before, query) = match came.split_once('?') {
                         Some((path, query)) => (path, Some(query)),
-                        None => (target, None),
+                        None => (came, None),
                     };
                     let taken = ctx.target.as_ref().map_or(0, |target| target.taken);
-                    upstream.set_raw_path(path.path_and_query(path_before, taken, query).as_bytes())?;
+                    head.uri = with_target(&head.uri, &path.path_and_query(path_before, taken, query))?;
                 }
             }
             CompiledFilter::ResponseHeaders(_) | CompiledFilter::Redirect(_) => {}
         }
     }
+    *upstream = head.into();
     Ok(())
 }
 
+/// The URI with another path and query, and its authority.
+pub(crate) fn with_target(uri: &Uri, target: &str) -> Result<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target.parse().or_err(ErrorType::InvalidHTTPHeader, "a target")?);
+    Uri::from_parts(parts).or_err(ErrorType::InvalidHTTPHeader, "a target")
+}
+
+/// HTTP/2 clients may send a field for each cookie; HTTP/1 knows one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
+        headers.set(&header::COOKIE, cookie);
+    }
+}
+
+/// The host as the client spells it, with its port.
+fn host(came: &RequestHeader) -> HeaderValue {
+    let host = match came.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => came.headers.get(header::HOST).cloned(),
+    };
+    host.unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
 /// Another `Host`: in the field and, where the request came by HTTP/2, in the URI that stands for it.
-fn set_host(upstream: &mut RequestHeader, host: &HeaderValue) -> Result<()> {
-    upstream.insert_header(header::HOST, host.clone())?;
-    if upstream.uri.authority().is_some() {
-        let mut parts = upstream.uri.clone().into_parts();
+fn set_host(head: &mut Parts, host: &HeaderValue) {
+    head.headers.set(&header::HOST, host.clone());
+    if head.uri.authority().is_some() {
+        let mut parts = head.uri.clone().into_parts();
         parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
-        if let Ok(uri) = http::Uri::from_parts(parts) {
-            upstream.set_uri(uri);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            head.uri = uri;
         }
     }
-    Ok(())
 }
 
 /// The head that goes to the client.

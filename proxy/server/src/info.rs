@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use portolan_filter::Arrival;
+use portolan_model::route::Scheme;
 use portolan_wire::http1::Refusal;
 
 use crate::listener::ListenerState;
@@ -19,10 +21,10 @@ pub(crate) struct ConnInfo {
     pub(crate) listener: Arc<ListenerState>,
     /// The client, as the PROXY protocol says or else the socket.
     pub(crate) peer: SocketAddr,
-    /// Where the client connected to.
-    pub(crate) local: SocketAddr,
     /// TLS, if spoken.
     pub(crate) tls: Option<TlsInfo>,
+    /// How its requests arrive.
+    pub(crate) arrival: Arrival,
     /// When it was accepted.
     pub(crate) accepted: Instant,
     /// Why the gate refused the body of the running request.
@@ -49,10 +51,11 @@ impl ConnInfo {
         tls: Option<TlsInfo>,
         accepted: Instant,
     ) -> Self {
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         Self {
+            arrival: Arrival::new(peer.ip(), scheme, local.port()),
             listener,
             peer,
-            local,
             tls,
             accepted,
             refusal: Mutex::new(None),

@@ -9,6 +9,13 @@ use std::time::Duration;
 
 use portolan_model::id::{ObjectRef, PoolId};
 
+/// A key and what stands around it, for all but the first.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// What is logged of a request. Absent values are left out.
 pub(crate) struct Line<'a> {
     pub(crate) time: &'a str,
@@ -44,47 +51,46 @@ impl Line<'_> {
     /// Appends the line, its end included.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let mut object = Object { out };
-        object.out.push(b'{');
-        object.text("time", self.time);
-        object.text("request_id", self.request_id);
-        object.key("client");
+        object.text("{\"time\":", self.time);
+        object.text(key!("request_id"), self.request_id);
+        object.key(key!("client"));
         object.quoted(|out| ip(out, self.client));
-        object.key("peer");
+        object.key(key!("peer"));
         object.quoted(|out| address(out, self.peer));
-        object.text("listener", self.listener);
-        object.text("protocol", self.protocol);
-        object.maybe("tls", self.tls);
-        object.maybe("server_name", self.server_name);
-        object.text("method", self.method);
-        object.text("host", self.host);
-        object.text("path", self.path);
-        object.number("status", u64::from(self.status));
-        object.maybe("flag", self.flag);
-        object.maybe("reason", self.reason);
-        object.maybe("detail", self.detail);
-        object.number("bytes_received", self.bytes_received);
-        object.number("bytes_sent", self.bytes_sent);
-        object.millis("duration_ms", self.duration);
+        object.text(key!("listener"), self.listener);
+        object.text(key!("protocol"), self.protocol);
+        object.maybe(key!("tls"), self.tls);
+        object.maybe(key!("server_name"), self.server_name);
+        object.text(key!("method"), self.method);
+        object.text(key!("host"), self.host);
+        object.text(key!("path"), self.path);
+        object.number(key!("status"), u64::from(self.status));
+        object.maybe(key!("flag"), self.flag);
+        object.maybe(key!("reason"), self.reason);
+        object.maybe(key!("detail"), self.detail);
+        object.number(key!("bytes_received"), self.bytes_received);
+        object.number(key!("bytes_sent"), self.bytes_sent);
+        object.millis(key!("duration_ms"), self.duration);
         if let Some(time) = self.upstream_time {
-            object.millis("upstream_ms", time);
+            object.millis(key!("upstream_ms"), time);
         }
-        object.maybe("cluster", self.cluster);
+        object.maybe(key!("cluster"), self.cluster);
         if let Some((route, rule)) = self.route {
-            object.pair("route", &route.namespace, &route.name);
-            object.number("rule", u64::from(rule));
+            object.pair(key!("route"), &route.namespace, &route.name);
+            object.number(key!("rule"), u64::from(rule));
         }
         if let Some(pool) = self.pool {
-            object.pair("pool", &pool.namespace, &pool.name);
+            object.pair(key!("pool"), &pool.namespace, &pool.name);
         }
         if let Some(upstream) = self.upstream {
-            object.key("upstream");
+            object.key(key!("upstream"));
             object.quoted(|out| address(out, upstream));
         }
         if self.retries > 0 {
-            object.number("retries", self.retries as u64);
+            object.number(key!("retries"), self.retries as u64);
         }
-        object.maybe("user_agent", self.user_agent);
-        object.number("revision", self.revision);
+        object.maybe(key!("user_agent"), self.user_agent);
+        object.number(key!("revision"), self.revision);
         object.out.extend_from_slice(b"}\n");
     }
 }
@@ -95,12 +101,7 @@ struct Object<'a> {
 
 impl Object<'_> {
     fn key(&mut self, key: &'static str) {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
         self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
     }
 
     fn quoted(&mut self, write: impl FnOnce(&mut Vec<u8>)) {

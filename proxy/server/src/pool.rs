@@ -49,6 +49,8 @@ pub(crate) struct PoolHandle {
 pub(crate) struct EndpointHandle {
     /// Where.
     pub(crate) address: SocketAddr,
+    /// Nobody is sent there where it is zero.
+    weight: u32,
     /// Whether it is going away.
     terminating: bool,
     /// What is known of it.
@@ -72,6 +74,7 @@ impl PoolHandle {
             .chain(resolved)
             .map(|endpoint| EndpointHandle {
                 address: endpoint.address,
+                weight: endpoint.weight,
                 terminating: endpoint.terminating,
                 state: states.get_or_create(
                     EndpointKey { pool: id.clone(), address: endpoint.address },
@@ -102,19 +105,26 @@ impl PoolHandle {
         pick(false).or_else(|| pick(true))
     }
 
+    /// Whether [`Self::pick`] would find an endpoint. Takes nobody's turn.
+    pub(crate) fn can_pick(&self, tried: &[SocketAddr]) -> bool {
+        self.endpoints.iter().any(|endpoint| {
+            endpoint.weight > 0 && endpoint.state.is_usable() && !tried.contains(&endpoint.address)
+        })
+    }
+
     /// The way to an endpoint, for one try. It is made for each, since it takes a kilobyte: more than all else that is known of
     /// an endpoint.
     pub(crate) fn peer(
         &self,
         address: SocketAddr,
         connect: Duration,
-        read: Duration,
+        read: Option<Duration>,
         idle: Duration,
     ) -> Box<HttpPeer> {
         let mut peer = Box::new(peer(&self.plan, address, self.group, self.ca.clone()));
         peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
-        peer.options.read_timeout = Some(read);
+        peer.options.read_timeout = read;
         peer.options.write_timeout = Some(idle);
         peer
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pingora_proxy::Session;
 
+use crate::answer;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::info::ConnInfo;
@@ -12,7 +13,8 @@ use crate::shared::Shared;
 
 /// Records a request.
 pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &Context) {
-    let status = match (session.response_written(), ctx.failure) {
+    let response = session.response_written().filter(|response| answer::is_final(response));
+    let status = match (response, ctx.failure) {
         (Some(response), _) => response.status.as_u16(),
         (None, Some(failure)) => failure.status,
         (None, None) => 499,
@@ -75,7 +77,7 @@ pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &C
 }
 
 /// Records a request whose head was refused.
-pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, failure: Failure) {
+pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, protocol: &str, failure: Failure) {
     conn.listener.metrics.request(failure.status, Some(failure.flag as usize), Duration::ZERO);
     if !shared.access.is_on() {
         return;
@@ -90,7 +92,7 @@ pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, failure: Failure) {
             client: peer.ip(),
             peer,
             listener: &conn.listener.spec.name,
-            protocol: "HTTP/1.1",
+            protocol,
             tls: conn.tls.as_ref().map(|tls| tls.version),
             server_name: conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
             method: "",

@@ -4,22 +4,26 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
-use portolan_filter::{Arrival, CompiledFilter, RequestTarget, client, https_location, request_id};
+use portolan_filter::{CompiledFilter, RequestTarget, client, https_location, request_id};
 use portolan_model::host::normalize;
 use portolan_model::policy::HttpsRedirect;
+use portolan_model::proxy::Proxy;
 use portolan_model::route::Scheme;
 use portolan_route::{Outcome, RequestView, normalize_path};
+use portolan_wire::http1;
 
 use crate::context::{Context, Target};
 use crate::failure::{Failure, Flag};
+use crate::forward::with_target;
 use crate::info::ConnInfo;
 use crate::shared::Shared;
 
 /// Asks to be told how the request is handled; trusted clients are.
-pub(crate) const EXPLAIN: &str = "portolan-explain";
+#[allow(clippy::declare_interior_mutable_const, reason = "a name of static bytes never changes")]
+pub(crate) const EXPLAIN: HeaderName = HeaderName::from_static("portolan-explain");
 
 pub(crate) const BODY_TOO_LARGE: Failure =
     Failure::new(Flag::BodyTooLarge, 413, "the request's body is larger than allowed");
@@ -38,6 +42,11 @@ impl From<Failure> for Stop {
     }
 }
 
+/// What is done with an encoded slash.
+pub(crate) fn encoded_slash(proxy: &Proxy) -> http1::EncodedSlash {
+    if proxy.limits.refuse_encoded_slash { http1::EncodedSlash::Refuse } else { http1::EncodedSlash::Keep }
+}
+
 fn bad(text: &'static str) -> Stop {
     Stop::Fail(Failure::new(Flag::BadRequest, 400, text))
 }
@@ -49,11 +58,10 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
     };
     let snapshot = Arc::clone(&ctx.snapshot);
     let request = session.req_header();
-    ctx.arrival = arrival(&conn);
-    ctx.client = client(&snapshot.proxy.client_address, &ctx.arrival, &request.headers);
+    ctx.client = client(&snapshot.proxy.client_address, &conn.arrival, &request.headers);
     let random = u128::from(shared.random()) << 64 | u128::from(shared.random());
     ctx.request_id = request_id(&request.headers, ctx.client.trusted, random);
-    ctx.explains = ctx.client.trusted && request.headers.contains_key(EXPLAIN);
+    ctx.explains = ctx.client.trusted && request.headers.contains_key(&EXPLAIN);
     ctx.is_grpc = request
         .headers
         .get(header::CONTENT_TYPE)
@@ -72,7 +80,9 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
         if request.headers.len() > usize::from(snapshot.proxy.limits.max_headers) {
             return Err(Failure::new(Flag::HeadTooLarge, 431, "there are more headers than the limit").into());
         }
-        judge_http2_target(path, snapshot.proxy.limits.refuse_encoded_slash)?;
+        // The gate has judged those of HTTP/1.
+        http1::check_target(path.as_bytes(), encoded_slash(&snapshot.proxy))
+            .map_err(|reason| Failure::from(http1::Refusal::from(reason)))?;
     }
     let normal =
         normalize_path(path).map_err(|_| bad("the path has a malformed escape or climbs above its root"))?;
@@ -103,8 +113,9 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
         None => normal.into_owned(),
     });
     if let Some(changed) = changed {
-        let set = session.req_header_mut().set_raw_path(changed.as_bytes());
-        set.map_err(|_| bad("the path cannot be normalised"))?;
+        let request = session.req_header_mut();
+        let uri = with_target(&request.uri, &changed);
+        request.set_uri(uri.map_err(|_| bad("the path cannot be normalised"))?);
     }
     ctx.target = Some(found);
     Ok(())
@@ -119,12 +130,12 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
     if let HttpsRedirect::On { status, port } = policy.https_redirect
         && ctx.client.scheme == Scheme::Http
     {
-        let location = with_target(session, ctx, |target| https_location(port, target));
+        let location = with_request_target(session, ctx, |target| https_location(port, target));
         return Err(redirect(status, location));
     }
     for filter in ctx.filters() {
         if let CompiledFilter::Redirect(compiled) = filter {
-            let location = with_target(session, ctx, |target| compiled.location(target));
+            let location = with_request_target(session, ctx, |target| compiled.location(target));
             return Err(redirect(compiled.status.as_u16(), location));
         }
     }
@@ -142,7 +153,7 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
     };
     ctx.end_by = within.map(|within| ctx.started + within);
     if let (Some(end), Some(watch)) = (ctx.end_by, ctx.watch()) {
-        watch.end_by(end.max(Instant::now()));
+        watch.end_by(end);
     }
     if let (true, Some(watch)) = (session.is_http2() && !session.is_body_done(), ctx.watch()) {
         watch.body_by(Some(Instant::now() + policy.idle));
@@ -150,11 +161,6 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
     session.set_read_timeout(Some(policy.idle));
     session.set_write_timeout(Some(policy.idle));
     Ok(())
-}
-
-fn arrival(conn: &ConnInfo) -> Arrival {
-    let scheme = if conn.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    Arrival { peer: conn.peer.ip(), scheme, port: conn.local.port() }
 }
 
 /// The host as the client spells it, with its port.
@@ -177,21 +183,6 @@ fn origin_form(target: &str) -> &str {
     }
 }
 
-/// What the gate judges of an HTTP/1 target, for a request that came by streams.
-fn judge_http2_target(path: &str, refuse_encoded_slash: bool) -> Result<(), Stop> {
-    let escapes = |wanted: &str| {
-        path.match_indices('%')
-            .any(|(at, _)| path.get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(wanted)))
-    };
-    if path.contains('#') || escapes("00") {
-        return Err(bad("the path has a fragment or an encoded zero byte"));
-    }
-    if refuse_encoded_slash && (escapes("2f") || escapes("5c")) {
-        return Err(bad("the path has an encoded slash"));
-    }
-    Ok(())
-}
-
 /// RFC 9110 §7.4: a request for a host that another certificate serves belongs on another connection.
 fn misdirected(conn: &ConnInfo, ctx: &Context, snapshot: &crate::snapshot::Snapshot) -> Result<(), Stop> {
     let Some(name) = conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) else { return Ok(()) };
@@ -206,7 +197,7 @@ fn misdirected(conn: &ConnInfo, ctx: &Context, snapshot: &crate::snapshot::Snaps
     .into())
 }
 
-fn with_target<T>(session: &Session, ctx: &Context, then: impl FnOnce(&RequestTarget<'_>) -> T) -> T {
+fn with_request_target<T>(session: &Session, ctx: &Context, then: impl FnOnce(&RequestTarget<'_>) -> T) -> T {
     let target = std::str::from_utf8(session.req_header().raw_path()).unwrap_or("/");
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),

@@ -47,7 +47,7 @@ pub(crate) async fn serve(
     let accepted = Instant::now();
     let mut timer = Timer::new();
     let metrics = (Arc::clone(&listener.metrics), listener.spec.tls.is_some());
-    let deadline = accepted + worker.shared.snapshot.load().proxy.limits.header_timeout;
+    let deadline = accepted + worker.proxy_settings().limits.header_timeout;
     // Boxed, so that what a handshake needs is gone with it.
     let mut drain = listener.drain.clone();
     let mut opening = Box::pin(open(&worker, listener, tcp, socket_peer, accepted));

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{Version, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portolan_balance::weighted;
@@ -32,6 +33,9 @@ use crate::shared::Shared;
 
 /// Tries of one request, the first included.
 const MAX_TRIES: usize = 3;
+
+/// How long a client may take to read an answer of our own.
+const ANSWERED_IN: Duration = Duration::from_secs(5);
 
 /// A client that does not read is found before its endpoint is blamed.
 const CLIENTS_FIRST: Duration = Duration::from_millis(500);
@@ -63,10 +67,7 @@ impl Service {
                 let can = answers
                     || action.backends.iter().any(|backend| {
                         backend.weight > 0
-                            && snapshot
-                                .pools
-                                .get(&backend.pool)
-                                .is_some_and(|pool| pool.pick(0, &ctx.tried).is_some())
+                            && snapshot.pools.get(&backend.pool).is_some_and(|pool| pool.can_pick(&ctx.tried))
                     });
                 if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
             })
@@ -114,7 +115,7 @@ impl Service {
         ctx.cluster = ctx.snapshot.clusters.get(action.cluster()).map(Arc::clone);
         let random = self.shared.random();
         let backend = match &*action.backends {
-            [backend] => backend,
+            [backend] if backend.weight > 0 => backend,
             backends => match weighted(backends.iter().map(|backend| backend.weight), random) {
                 Some(index) => &backends[index],
                 None => return Err(NO_POOL),
@@ -140,9 +141,17 @@ impl Service {
         self.close_if_draining(session, ctx);
         // A client that is gone is not owed an answer.
         if let Ok((head, body)) = answer::build(session.req_header(), ctx, failure) {
-            let _ = answer::send(session, head, body).await;
+            self.send(session, ctx, head, body).await;
         }
         failure.status
+    }
+
+    /// Sends an answer of our own, to a client that had better read it soon.
+    async fn send(&self, session: &mut Session, ctx: &Context, head: Box<ResponseHeader>, body: Bytes) {
+        if let Some(watch) = ctx.watch() {
+            watch.end_by(Instant::now() + ANSWERED_IN);
+        }
+        let _ = answer::send(session, head, body).await;
     }
 
     /// What an error of Pingora's comes to.
@@ -207,12 +216,18 @@ impl ProxyHttp for Service {
                 return Ok(true);
             }
             Err(Stop::Redirect(redirect)) => {
-                let _ = answer::send(session, redirect, Bytes::new()).await;
+                self.send(session, ctx, redirect, Bytes::new()).await;
                 return Ok(true);
             }
         }
+        if session.req_header().version < Version::HTTP_11 {
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
         if ctx.expects_continue(session) {
+            // The library takes it for a response that ends the connection.
+            let keepalive = session.get_keepalive();
             session.write_response_header(Box::new(ResponseHeader::build(100, Some(0))?), false).await?;
+            session.set_keepalive(keepalive);
         }
         Ok(false)
     }
@@ -236,8 +251,12 @@ impl ProxyHttp for Service {
         ctx.tried.push(endpoint.address);
         ctx.upstream = Some(endpoint.address);
         ctx.in_flight = Some(endpoint.state.begin());
-        let alone = pool.plan.protocol == UpstreamProtocol::Http1;
-        ctx.uploads = alone && !session.is_body_done() && !session.is_upgrade_req();
+        let http1 = pool.plan.protocol == UpstreamProtocol::Http1;
+        let upgrades = http1 && session.is_upgrade_req();
+        ctx.uploads = !upgrades && !session.is_body_done();
+        // Our own connection tells how its client reads; the library's of HTTP/2 does not.
+        ctx.paced = ctx.uploads || http1 && !upgrades && !session.is_http2();
+        let streams = ctx.is_grpc || !http1 && accepts_events(session.req_header());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let now = Instant::now();
         let policy = &action.policy;
@@ -245,17 +264,20 @@ impl ProxyHttp for Service {
             Some(limit) if limit.is_zero() => FOREVER,
             Some(limit) => limit,
             // A stream's first message may be long in coming, and its response's head with it.
-            None if ctx.is_grpc => policy.per_try.max(policy.idle),
+            None if streams => policy.per_try.max(policy.idle),
             None => policy.per_try,
         };
-        // Over HTTP/2 the response's head has no deadline of its own but the one for every read.
-        let read = match pool.plan.protocol {
-            UpstreamProtocol::Http2 if !ctx.is_grpc => per_try.min(ctx.remaining()),
-            // While the request's body goes up nothing is read, however well it goes: see `response_goes_on`.
-            UpstreamProtocol::Http1 if ctx.uploads => ctx.remaining(),
-            _ => policy.idle,
+        // The library has one deadline for every read: the head's too, over HTTP/2, where `Watch` cannot end a try.
+        let read = match (ctx.paced, streams) {
+            // See `response_goes_on`. While the request's body goes up nothing is read, however well it goes.
+            (true, _) if http1 => None,
+            (true, _) => ctx.end_by.map(|_| ctx.remaining()),
+            (false, _) if http1 => Some(policy.idle),
+            (false, true) => Some(policy.idle.min(per_try).min(ctx.remaining())),
+            (false, false) => Some(per_try.min(ctx.remaining())),
         };
-        let mut peer = pool.peer(endpoint.address, policy.connect.min(per_try), read, policy.idle);
+        let connect = policy.connect.min(per_try).min(ctx.remaining());
+        let mut peer = pool.peer(endpoint.address, connect, read, policy.idle);
         if ctx.wants_fresh {
             peer.group_key ^= self.shared.random();
             // Nobody else will ask for a connection of that key.
@@ -298,11 +320,19 @@ impl ProxyHttp for Service {
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if let (true, Some(watch), Some(action)) = (session.is_http2(), ctx.watch(), ctx.action()) {
-            watch.body_by((!end).then(|| Instant::now() + action.policy.idle));
+        if session.was_upgraded() {
+            return Ok(());
         }
-        if end && let Some(watch) = ctx.watch().filter(|_| ctx.uploads) {
-            watch.uploaded(Instant::now() + ctx.per_try);
+        if let (Some(watch), Some(action)) = (ctx.watch(), ctx.action()) {
+            let now = Instant::now();
+            if session.is_http2() {
+                watch.body_by((!end).then(|| now + action.policy.idle));
+            }
+            if end && ctx.uploads {
+                watch.uploaded(now + ctx.per_try);
+            } else if ctx.paced {
+                watch.request_goes_on(now + action.policy.idle + CLIENTS_FIRST);
+            }
         }
         ctx.body_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let limit = ctx.action().and_then(|action| action.policy.max_request_body);
@@ -333,10 +363,11 @@ impl ProxyHttp for Service {
         if response.status.is_informational() && response.status != 101 {
             return Ok(());
         }
-        ctx.upstream_ms = ctx.try_started.map(|started| started.elapsed());
+        let now = Instant::now();
+        ctx.upstream_ms = ctx.try_started.map(|started| now.saturating_duration_since(started));
         if let Some(watch) = ctx.watch() {
             watch.response_started();
-            self.response_goes_on(ctx, false);
+            Self::response_goes_on(ctx, now);
         }
         if response.status == 101
             && let Some(conn) = ctx.conn()
@@ -358,8 +389,13 @@ impl ProxyHttp for Service {
             // Not to be taken for the end of a body that ends where its connection does.
             return Err(Error::new(ErrorType::ReadTimedout).into_up());
         }
-        self.response_goes_on(ctx, end);
-        if let (true, Some(watch)) = (end, ctx.watch()) {
+        if !end {
+            let now = Instant::now();
+            Self::response_goes_on(ctx, now);
+            if let (Some(watch), Some(action)) = (ctx.watch(), ctx.action()) {
+                watch.response_goes_on(now + action.policy.idle);
+            }
+        } else if let Some(watch) = ctx.watch() {
             watch.response_ended();
         }
         Ok(None)
@@ -372,6 +408,12 @@ impl ProxyHttp for Service {
         ctx: &mut Context,
     ) -> Result<()> {
         self.close_if_draining(session, ctx);
+        if session.req_header().version < Version::HTTP_11
+            && response.remove_header(&header::TRANSFER_ENCODING).is_some()
+        {
+            // It knows no chunks: the body ends with the connection.
+            session.set_keepalive(None);
+        }
         forward::response(response, ctx)
     }
 
@@ -408,8 +450,8 @@ impl ProxyHttp for Service {
         let may = ctx.tries < MAX_TRIES
             && !expired
             && ctx.failure.is_none()
-            && session.response_written().is_none()
-            && session.req_header().method.is_idempotent()
+            && !answered(session)
+            && (session.req_header().method.is_idempotent() || unprocessed(&error))
             && !session.as_ref().retry_buffer_truncated();
         if may {
             error.retry.decide_reuse(reused);
@@ -457,17 +499,27 @@ impl ProxyHttp for Service {
     }
 }
 
-/// Whether a response has begun that is the final one: hints before it (RFC 8297) still leave room for an answer.
+/// Whether the response has begun.
 fn answered(session: &Session) -> bool {
-    session
-        .response_written()
-        .is_some_and(|response| !response.status.is_informational() || response.status == 101)
+    session.response_written().is_some_and(answer::is_final)
+}
+
+/// Whether the response may be a stream of events that come when they come.
+fn accepts_events(request: &RequestHeader) -> bool {
+    let accepts = request.headers.get(header::ACCEPT);
+    accepts.is_some_and(|accepts| accepts.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether the endpoint has promised that it did nothing with the request (RFC 9113 §8.7), by the library's judgement.
+fn unprocessed(error: &Error) -> bool {
+    *error.etype() == ErrorType::H2Error && matches!(error.retry, RetryType::Decided(true))
 }
 
 impl Service {
-    fn response_goes_on(&self, ctx: &Context, end: bool) {
-        if let (true, Some(watch), Some(action)) = (ctx.uploads, ctx.watch(), ctx.action()) {
-            watch.goes_on((!end).then(|| Instant::now() + action.policy.idle + CLIENTS_FIRST));
+    /// Sees to it that a response that stands still is cut.
+    fn response_goes_on(ctx: &Context, now: Instant) {
+        if let (true, Some(watch), Some(action)) = (ctx.paced, ctx.watch(), ctx.action()) {
+            watch.goes_on(now, action.policy.idle + CLIENTS_FIRST);
         }
     }
 

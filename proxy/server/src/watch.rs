@@ -2,8 +2,9 @@
 //!
 //! A request's context says what must have happened by when ([`Watch`]); the task that serves it polls the request under
 //! [`guard`]. One timer a connection, moved only where a deadline comes sooner than it: the usual request costs a few loads.
-//! When a deadline passes, the upstream connection is shut down under Pingora's hands, so that the request fails there and
-//! is answered, or cut, and logged in the usual way. Where that is not possible, or nobody notices, the request is dropped.
+//! When a deadline passes, the upstream connection is shut down under Pingora's hands, or the client's seems to fail
+//! (HTTP/1 only), so that the request fails there and is answered, or cut, and logged in the usual way. Where that is not
+//! possible, or nobody notices, the request is dropped.
 
 use std::future::poll_fn;
 use std::os::fd::RawFd;
@@ -20,6 +21,9 @@ use tokio::time::Sleep;
 const NOTICE: u64 = 1000;
 
 const NONE: u64 = u64::MAX;
+
+/// When a timer goes off that nobody waits for.
+const FAR: Duration = Duration::from_secs(3600);
 
 fn epoch() -> Instant {
     static EPOCH: OnceLock<Instant> = OnceLock::new();
@@ -39,6 +43,8 @@ pub(crate) struct Watch {
     end: AtomicU64,
     /// More of the request's body, where the connection itself does not see to that.
     body: AtomicU64,
+    /// How long a response under way may stand still.
+    idle: AtomicU64,
     /// The upstream's socket, where it serves this request alone.
     upstream: AtomicI32,
     started: AtomicBool,
@@ -51,6 +57,7 @@ impl Default for Watch {
             head: AtomicU64::new(NONE),
             end: AtomicU64::new(NONE),
             body: AtomicU64::new(NONE),
+            idle: AtomicU64::new(NONE),
             upstream: AtomicI32::new(-1),
             started: AtomicBool::new(false),
             expired: AtomicBool::new(false),
@@ -102,13 +109,38 @@ impl Watch {
         }
     }
 
-    /// More of the response must have come by then; `None` where it is whole.
-    pub(crate) fn goes_on(&self, more_by: Option<Instant>) {
-        self.head.store(more_by.map_or(NONE, millis), Ordering::Relaxed);
+    /// A piece of the response is here, and there will be more: it must come within `idle`, or the client must have taken
+    /// some of what there is.
+    pub(crate) fn goes_on(&self, now: Instant, idle: Duration) {
+        self.head.store(millis(now + idle), Ordering::Relaxed);
+        self.idle.store(idle.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A piece of the request is on its way: an endpoint that takes it need not answer meanwhile.
+    pub(crate) fn request_goes_on(&self, more_by: Instant) {
+        if self.started.load(Ordering::Relaxed) && self.head.load(Ordering::Relaxed) != NONE {
+            self.head.store(millis(more_by), Ordering::Relaxed);
+        }
+    }
+
+    /// A piece of the response is here: a client that listens need not speak meanwhile.
+    pub(crate) fn response_goes_on(&self, more_by: Instant) {
+        if self.body.load(Ordering::Relaxed) != NONE {
+            self.body.store(millis(more_by), Ordering::Relaxed);
+        }
+    }
+
+    /// The client has taken some of the response: who waits for it cannot blame the endpoint.
+    pub(crate) fn client_reads(&self) {
+        if self.started.load(Ordering::Relaxed) && self.head.load(Ordering::Relaxed) != NONE {
+            let by = millis(Instant::now()).saturating_add(self.idle.load(Ordering::Relaxed));
+            self.head.store(by, Ordering::Relaxed);
+        }
     }
 
     /// The response is whole: its connection may serve others from now on.
     pub(crate) fn response_ended(&self) {
+        self.head.store(NONE, Ordering::Relaxed);
         self.upstream.store(-1, Ordering::Relaxed);
     }
 
@@ -149,30 +181,37 @@ impl Watch {
 /// A timer that is moved as seldom as can be.
 pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
+    /// When it goes off, as [`Watch`] counts.
+    at: u64,
 }
 
 impl Timer {
     /// One that is far away.
     pub(crate) fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::from_secs(3600))) }
+        let far = Instant::now() + FAR;
+        Self { sleep: Box::pin(tokio::time::sleep_until(far.into())), at: millis(far) }
+    }
+
+    fn set(&mut self, at: Instant) {
+        self.sleep.as_mut().reset(at.into());
+        self.at = millis(at);
     }
 
     /// Waits for `future`, until `at` at most: `None` where that came first.
     pub(crate) async fn until<F: Future>(&mut self, at: Instant, future: F) -> Option<F::Output> {
-        let at = tokio::time::Instant::from_std(at);
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            if at < self.sleep.deadline() {
-                self.sleep.as_mut().reset(at);
+            if at < self.sleep.deadline().into_std() {
+                self.set(at);
             }
             while self.sleep.as_mut().poll(cx).is_ready() {
-                if tokio::time::Instant::now() >= at {
+                if Instant::now() >= at {
                     return Poll::Ready(None);
                 }
-                self.sleep.as_mut().reset(at);
+                self.set(at);
             }
             Poll::Pending
         })
@@ -183,25 +222,26 @@ impl Timer {
     pub(crate) async fn guard<F: Future>(&mut self, watch: &Watch, request: F) -> Option<F::Output> {
         let mut request = std::pin::pin!(request);
         poll_fn(|cx| {
-            if let Poll::Ready(output) = request.as_mut().poll(cx) {
-                return Poll::Ready(Some(output));
-            }
-            let due = |at: u64| tokio::time::Instant::from_std(epoch() + Duration::from_millis(at));
+            let due = |at: u64| epoch() + Duration::from_millis(at);
             loop {
+                // Again after a deadline has passed: it may notice by itself.
+                if let Poll::Ready(output) = request.as_mut().poll(cx) {
+                    return Poll::Ready(Some(output));
+                }
                 let next = watch.next();
-                if next != NONE && due(next) < self.sleep.deadline() {
-                    self.sleep.as_mut().reset(due(next));
+                if next < self.at {
+                    self.set(due(next));
                 }
                 if self.sleep.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let now = millis(Instant::now());
-                if now >= next && !watch.expire(now) {
+                let now = Instant::now();
+                if millis(now) >= next && !watch.expire(millis(now)) {
                     return Poll::Ready(None);
                 }
                 let next = watch.next();
-                let far = tokio::time::Instant::now() + Duration::from_secs(3600);
-                self.sleep.as_mut().reset(if next == NONE { far } else { due(next).min(far) });
+                let far = now + FAR;
+                self.set(if next == NONE { far } else { due(next).min(far) });
             }
         })
         .await

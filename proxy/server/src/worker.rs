@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pingora_proxy::HttpProxy;
+use portolan_model::proxy::Proxy;
 use tokio::sync::watch;
 
 use crate::service::Service;
@@ -18,4 +19,11 @@ pub(crate) struct Worker {
     pub(crate) running: watch::Receiver<bool>,
     /// A shutdown signal that says yes.
     pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// The settings in force.
+    pub(crate) fn proxy_settings(&self) -> Arc<Proxy> {
+        Arc::clone(&self.shared.snapshot.load().proxy)
+    }
 }

@@ -17,7 +17,7 @@ fn trust(networks: &[&str], trusted_hops: u8) -> ClientAddress {
 }
 
 fn arrival(peer: &str) -> Arrival {
-    Arrival { peer: peer.parse().unwrap(), scheme: Scheme::Http, port: 8080 }
+    Arrival::new(peer.parse().unwrap(), Scheme::Http, 8080)
 }
 
 #[test]

@@ -16,38 +16,53 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::Conn;
+use crate::watch::Watch;
 
-/// Where a lent connection comes back to.
-#[derive(Clone, Default)]
-pub(crate) struct Home(Arc<Mutex<Option<Box<Conn>>>>);
+/// Where a lent connection comes back to, and who is told that its client takes what is written.
+pub(crate) struct Home {
+    conn: Mutex<Option<Box<Conn>>>,
+    watch: Arc<Watch>,
+}
 
 impl Home {
+    /// An empty one.
+    pub(crate) fn new(watch: Arc<Watch>) -> Arc<Self> {
+        Arc::new(Self { conn: Mutex::new(None), watch })
+    }
+
     /// Lends the connection out.
-    pub(crate) fn lend(&self, conn: Box<Conn>) -> Lease {
-        Lease { conn: Some(conn), home: self.clone() }
+    pub(crate) fn lend(self: &Arc<Self>, conn: Box<Conn>) -> Lease {
+        Lease { conn: Some(conn), home: Arc::clone(self) }
     }
 
     /// Takes the connection that came back.
     pub(crate) fn take(&self) -> Option<Box<Conn>> {
-        self.0.lock().take()
+        self.conn.lock().take()
     }
 }
 
 /// A connection in the hands of a Pingora session. Dropping it brings the connection home.
 pub(crate) struct Lease {
     conn: Option<Box<Conn>>,
-    home: Home,
+    home: Arc<Home>,
 }
 
 impl Lease {
     fn conn(&mut self) -> Option<Pin<&mut Conn>> {
         self.conn.as_deref_mut().map(Pin::new)
     }
+
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(_))) {
+            self.home.watch.client_reads();
+        }
+        written
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        *self.home.0.lock() = self.conn.take();
+        *self.home.conn.lock() = self.conn.take();
     }
 }
 
@@ -57,13 +72,20 @@ fn gone<T>() -> Poll<io::Result<T>> {
 
 impl AsyncRead for Lease {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_read(cx, buf))
+        let this = self.get_mut();
+        if this.home.watch.expired() {
+            // Whoever waits for the client, too, is to hear that the request's time is over.
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        this.conn().map_or_else(gone, |conn| conn.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Lease {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_write(cx, buf))
+        let this = self.get_mut();
+        let written = this.conn().map_or_else(gone, |conn| conn.poll_write(cx, buf));
+        this.written(written)
     }
 
     fn poll_write_vectored(
@@ -71,7 +93,9 @@ impl AsyncWrite for Lease {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_write_vectored(cx, bufs))
+        let this = self.get_mut();
+        let written = this.conn().map_or_else(gone, |conn| conn.poll_write_vectored(cx, bufs));
+        this.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

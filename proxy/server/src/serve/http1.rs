@@ -1,13 +1,15 @@
 //! HTTP/1 on one connection: request after request, parked in between.
 
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
+use portolan_model::proxy::Proxy;
 use portolan_wire::head_deadline::{HeadDeadline, Verdict};
-use portolan_wire::http1::{EncodedSlash, GateLimits};
+use portolan_wire::http1::GateLimits;
 
 use super::refuse;
 use crate::answer;
@@ -15,6 +17,7 @@ use crate::conn::{Conn, Head, Home};
 use crate::failure::{Failure, Flag};
 use crate::info::Incoming;
 use crate::record;
+use crate::request;
 use crate::watch::{Timer, Watch};
 use crate::worker::Worker;
 
@@ -40,48 +43,49 @@ enum Next {
 pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: Timer) {
     let info = Arc::clone(conn.info());
     let watch = Arc::new(Watch::default());
-    let home = Home::default();
+    let home = Home::new(Arc::clone(&watch));
+    let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::clone(&watch) };
+    let mut proxy = worker.proxy_settings();
+    let limits = &proxy.limits;
+    let gate = GateLimits {
+        header_block: limits.max_header_bytes,
+        headers: limits.max_headers,
+        request_line: limits.max_header_bytes.min(16 << 10),
+        encoded_slash: request::encoded_slash(&proxy),
+        ..GateLimits::default()
+    };
+    conn.speak_http1(gate, limits.min_rate);
+    let mut patience = limits.header_timeout;
+    // One look for the whole connection: to begin one for each request would cost more than to serve some.
     let mut drain = info.listener.drain.clone();
-    let mut first = true;
-    {
-        let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
-        let limits = &proxy.limits;
-        let gate = GateLimits {
-            header_block: limits.max_header_bytes,
-            headers: limits.max_headers,
-            request_line: limits.max_header_bytes.min(16 << 10),
-            encoded_slash: if limits.refuse_encoded_slash {
-                EncodedSlash::Refuse
-            } else {
-                EncodedSlash::Keep
-            },
-            ..GateLimits::default()
-        };
-        conn.speak_http1(gate, limits.min_rate);
-    }
+    let mut drains = pin!(async move { drop(drain.wait_for(|draining| *draining).await) });
     loop {
-        match next_request(&worker, &mut conn, &mut timer, &mut drain, first).await {
-            Next::Process => {}
-            Next::Close => {
+        if !conn.has_more() {
+            let draining = *info.listener.drain.borrow();
+            let drains = (!draining).then_some(drains.as_mut());
+            if !wait(&mut conn, &mut timer, drains, patience).await {
                 return conn.linger(DRAIN_GRACE).await;
             }
+        }
+        proxy = worker.proxy_settings();
+        match read_head(&proxy, &mut conn, &mut timer).await {
+            Next::Process => {}
+            Next::Close => return conn.linger(DRAIN_GRACE).await,
             Next::Refuse(failure) => {
-                record::refusal(&worker.shared, &info, failure);
+                record::refusal(&worker.shared, &info, "HTTP/1.1", failure);
                 let answer = answer::bare(failure);
                 return refuse(conn, &answer, GOODBYE).await;
             }
         }
-        first = false;
         watch.reset();
-        let age = worker.shared.snapshot.load().proxy.limits.max_connection_age;
+        let age = proxy.limits.max_connection_age;
         let old = age.is_some_and(|age| info.accepted.elapsed() >= age);
-        let shutdown = if old { &worker.closing } else { &drain };
+        let shutdown = if old { &worker.closing } else { &info.listener.drain };
         let session = ServerSession::new_http1(Box::new(home.lend(conn)));
-        let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::clone(&watch) };
-        let request = incoming.scope(worker.proxy.process_new_http(session, shutdown));
-        let served = timer.guard(&watch, request).await;
+        let serving = incoming.clone().scope(worker.proxy.process_new_http(session, shutdown));
+        let served = timer.guard(&watch, serving).await;
         if served.is_none() {
-            record::refusal(&worker.shared, &info, Failure::CUT);
+            record::refusal(&worker.shared, &info, "HTTP/1.1", Failure::CUT);
         }
         let reusable = served.flatten().is_some();
         let Some(back) = home.take() else { return };
@@ -90,48 +94,48 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
             return conn.linger(GOODBYE).await;
         }
         conn.next_request();
+        patience = proxy.limits.idle_timeout;
     }
 }
 
-/// Waits for the next request's head.
-async fn next_request(
-    worker: &Worker,
+/// Waits for the next request's first bytes: whether there may be any. `drains` is when the listener begins to drain, if it
+/// has not yet.
+async fn wait(
     conn: &mut Conn,
     timer: &mut Timer,
-    drain: &mut tokio::sync::watch::Receiver<bool>,
-    first: bool,
-) -> Next {
-    if !conn.has_more() {
-        let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
-        let mut patience = if first { proxy.limits.header_timeout } else { proxy.limits.idle_timeout };
-        loop {
-            let draining = *drain.borrow();
-            if draining {
-                patience = patience.min(DRAIN_GRACE);
+    drains: Option<impl Future<Output = ()> + Unpin>,
+    patience: Duration,
+) -> bool {
+    let mut until = Instant::now() + patience;
+    if let Some(drains) = drains {
+        let undisturbed = async {
+            tokio::select! {
+                biased;
+                readable = conn.readable() => Some(readable.is_ok()),
+                () = drains => None,
             }
-            let readable = async {
-                tokio::select! {
-                    biased;
-                    readable = conn.readable() => Some(readable.is_ok()),
-                    _ = drain.changed(), if !draining => None,
-                }
-            };
-            match timer.until(Instant::now() + patience, readable).await {
-                Some(Some(true)) => break,
-                Some(None) => {}
-                Some(Some(false)) | None => return Next::Close,
-            }
+        };
+        match timer.until(until, undisturbed).await {
+            Some(Some(readable)) => return readable,
+            Some(None) => {}
+            None => return false,
         }
     }
-    let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
+    until = until.min(Instant::now() + DRAIN_GRACE);
+    timer.until(until, conn.readable()).await.is_some_and(|readable| readable.is_ok())
+}
+
+/// Reads the next request's head.
+async fn read_head(proxy: &Proxy, conn: &mut Conn, timer: &mut Timer) -> Next {
+    let mut now = Instant::now();
     let deadline = HeadDeadline {
-        started: Instant::now(),
+        started: now,
         limit: proxy.limits.header_timeout,
         grace: RATE_GRACE,
         min_rate: NonZeroU32::new(proxy.limits.min_rate),
     };
     loop {
-        let until = match deadline.check(Instant::now(), conn.head_bytes() as u64) {
+        let until = match deadline.check(now, conn.head_bytes() as u64) {
             Verdict::Wait { until } => until,
             // A connection on which nothing has come yet is idle, not slow.
             Verdict::TooSlow if !conn.has_more() => return Next::Close,
@@ -142,7 +146,7 @@ async fn next_request(
             Some(Ok(Head::Ready(_))) => return Next::Process,
             Some(Ok(Head::Refused(refusal))) => return Next::Refuse(refusal.into()),
             Some(Ok(Head::Closed | Head::Truncated) | Err(_)) => return Next::Close,
-            None => {}
+            None => now = Instant::now(),
         }
     }
 }

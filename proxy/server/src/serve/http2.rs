@@ -58,7 +58,7 @@ impl Drop for ActiveGuard {
 /// Serves streams until the connection ends.
 pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer) {
     let info = Arc::clone(conn.info());
-    let proxy = Arc::clone(&worker.shared.snapshot.load().proxy);
+    let proxy = worker.proxy_settings();
     let limits = &proxy.limits;
     let mut drain = info.listener.drain.clone();
 
@@ -137,7 +137,7 @@ async fn serve_stream(worker: Arc<Worker>, conn: Arc<ConnInfo>, session: HttpSes
     let session = ServerSession::new_http2(session);
     let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
     if Timer::new().guard(&watch, request).await.is_none() {
-        record::refusal(&worker.shared, &conn, Failure::CUT);
+        record::refusal(&worker.shared, &conn, "HTTP/2", Failure::CUT);
     }
 }
 
