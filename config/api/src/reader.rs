@@ -46,6 +46,11 @@ pub struct FileObjects {
 }
 
 impl FileObjects {
+    /// Whether no document stands in it: it is blank but for comments.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.invalid.is_empty() && self.diagnostics.is_empty()
+    }
+
     /// Everything that is to be told, by line.
     pub fn all_diagnostics(&self) -> Vec<&Diagnostic> {
         let invalid = self.invalid.iter().flat_map(|(_, diagnostics)| diagnostics);
@@ -124,6 +129,11 @@ impl Reading<'_> {
         let who = identify(node, &mut self.reader.names, listed);
         match who {
             Who::List(items) => {
+                if items.is_empty() {
+                    let mut note = self.flaw(node.at, FieldPath::default(), "the List is empty".to_owned());
+                    note.severity = Severity::Note;
+                    self.out.diagnostics.push(note);
+                }
                 if items.is_empty() || !flaws.is_empty() {
                     self.out.diagnostics.extend(flaws.iter().cloned());
                 }

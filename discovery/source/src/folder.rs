@@ -26,6 +26,9 @@ pub(crate) type ReadFile = Box<dyn FnMut(&str, &str) -> FileObjects + Send>;
 /// Below this many files one thread reads them all.
 const FEW: usize = 64;
 
+/// Why a file is not taken at its word that held objects and is blank now.
+const EMPTIED: &str = "it is empty; delete the file to remove its objects";
+
 /// One step: everything that changed together.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -274,6 +277,10 @@ impl Folder {
         match read {
             Read::Same(known) => {
                 self.known.insert(Arc::clone(name), known);
+            }
+            Read::New(_, file) if file.is_empty() && !self.index.entries(name).is_empty() => {
+                // As likely as not somebody is about to write it: `> file` empties it first.
+                return Some(io::Error::new(io::ErrorKind::InvalidData, EMPTIED));
             }
             Read::New(known, file) => {
                 batch.files.push(Arc::clone(name));

@@ -305,3 +305,17 @@ fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
+
+#[test]
+fn a_file_is_empty_where_no_document_stands_in_it() {
+    for (text, empty) in [
+        ("", true),
+        ("# nothing\n---\n\n---\n# at all\n", true),
+        ("---\n~\n", true),
+        ("apiVersion: v1\nkind: List\nitems: []\n", false),
+        ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n", false),
+        ("words\n", false),
+    ] {
+        assert_eq!(read(text).is_empty(), empty, "{text:?}");
+    }
+}

@@ -215,6 +215,25 @@ fn what_cannot_be_read_keeps_what_it_said() {
 }
 
 #[test]
+fn an_emptied_file_keeps_what_it_said() {
+    let mut rig = Rig::new();
+    rig.write("a.yaml", "a 1\nb 1");
+    rig.write("new.yaml", "");
+    assert!(rig.folder.update(&Dirt::anything()).diagnostics.is_empty(), "it never held anything");
+    rig.write("a.yaml", "");
+    let batch = rig.at("a.yaml");
+    assert!(batch.deltas.is_empty(), "{:?}", batch.deltas);
+    assert!(batch.diagnostics[0].message.contains("it is empty; delete the file"), "{:?}", batch.diagnostics);
+    assert!(rig.folder.update(&Dirt::everything()).deltas.is_empty(), "though asked again");
+    rig.write("a.yaml", "a 1");
+    assert_eq!(spell(&rig.at("a.yaml").deltas), ["-b"], "its second half is there");
+    rig.write("a.yaml", "");
+    assert!(rig.all().is_empty());
+    fs::remove_file(rig.path("a.yaml")).unwrap();
+    assert_eq!(rig.all(), ["-a"]);
+}
+
+#[test]
 fn a_folder_that_is_gone_keeps_what_it_said() {
     let mut rig = Rig::new();
     let moved = TempDir::new().unwrap();
