@@ -43,6 +43,9 @@ pub struct FileObjects {
     pub invalid: Vec<(ObjectRef, Vec<Diagnostic>)>,
     /// What is to be told besides. An error here belongs to no object that could be named.
     pub diagnostics: Vec<Diagnostic>,
+    /// Whether a document is not right as YAML: it may hide objects that are neither here nor told of, as where a `---` is
+    /// missing or the file ends too early.
+    pub torn: bool,
 }
 
 impl FileObjects {
@@ -114,6 +117,7 @@ impl Reading<'_> {
             return;
         }
         let (node, problems) = parse(document.text, document.lines_before);
+        self.out.torn |= !problems.is_empty();
         let mut flaws: Vec<_> = problems.into_iter().map(|problem| self.problem(problem)).collect();
         if !flaws.is_empty() && document.text.contains("Secret") {
             flaws.iter_mut().for_each(hide);

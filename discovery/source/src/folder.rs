@@ -285,8 +285,9 @@ impl Folder {
             Read::New(known, file) => {
                 batch.files.push(Arc::clone(name));
                 batch.diagnostics.extend(file.all_diagnostics().into_iter().cloned());
-                // An error of no object: an object that is missing may be just the one that could not be told.
-                let whole = file.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
+                // An error of no object, or a torn document: an object that is missing may be just the one that could not be told.
+                let told = file.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
+                let whole = told && !file.torn;
                 let mut entries = entries(file);
                 if !whole {
                     let read: HashSet<_> = entries.iter().map(|entry| entry.id().clone()).collect();

@@ -312,16 +312,50 @@ fn paths_through_hidden_entries_mean_the_folder_around_or_nothing() {
     }
 }
 
+const CHECKS: Checks = Checks {
+    regex: |_| Ok(()),
+    certificate: |_, _| Err("no certificates here".to_owned()),
+    ca_bundle: |_| Ok(()),
+    cipher_suite: |_| Ok(()),
+};
+
+/// A manifest of an object that is right.
+fn node_set(name: &str) -> String {
+    format!(
+        "apiVersion: portolan.dev/v1alpha1\nkind: NodeSet\nmetadata:\n  name: {name}\n  namespace: tenant-paris\nspec:\n  nodes: []\n"
+    )
+}
+
+#[test]
+fn a_torn_document_does_not_take_its_neighbours() {
+    let (one, two) = (node_set("one"), node_set("two"));
+    let whole = format!("{one}---\n{two}");
+    for (what, torn, deltas) in [
+        ("a border is missing", format!("{one}{two}"), &["!one"][..]),
+        ("a border is spoilt", format!("{one}--\n{two}"), &["!one"]),
+        ("the file ends in the first document", format!("{one}  x: [\n"), &["!one"]),
+        ("the second is no YAML", format!("{one}---\n'"), &[]),
+        ("the second is gone", one.clone(), &["-two"]),
+    ] {
+        let temp = TempDir::new().unwrap();
+        let mut folder = Folder::new(temp.path(), CHECKS);
+        fs::write(temp.path().join("a.yaml"), &whole).unwrap();
+        folder.update(&Dirt::anything());
+        fs::write(temp.path().join("a.yaml"), torn).unwrap();
+        assert_eq!(spell(&folder.update(&Dirt::anything()).deltas), deltas, "{what}");
+        fs::write(temp.path().join("a.yaml"), two.clone()).unwrap();
+        let spelt = spell(&folder.update(&Dirt::anything()).deltas);
+        assert!(
+            spelt.contains(&"-one".to_owned()) && spelt.contains(&"+two0".to_owned()),
+            "{what}: {spelt:?}"
+        );
+    }
+}
+
 #[test]
 fn real_manifests_become_objects_and_words() {
     let temp = TempDir::new().unwrap();
-    let checks = Checks {
-        regex: |_| Ok(()),
-        certificate: |_, _| Err("no certificates here".to_owned()),
-        ca_bundle: |_| Ok(()),
-        cipher_suite: |_| Ok(()),
-    };
-    let mut folder = Folder::new(temp.path(), checks);
+    let mut folder = Folder::new(temp.path(), CHECKS);
     let node_set = "apiVersion: portolan.dev/v1alpha1\nkind: NodeSet\nmetadata: {name: nodes, namespace: tenant-paris}\n";
     fs::write(temp.path().join("a.yaml"), format!("{node_set}spec: {{nodes: []}}\n")).unwrap();
     fs::write(
