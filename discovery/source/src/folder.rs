@@ -18,7 +18,7 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::intent::Delta;
 
 use crate::index::{Change, Duplicate, Entry, Index};
-use crate::walk::{Stamp, is_manifest, join, walk};
+use crate::walk::{Stamp, is_gone, is_manifest, join, walk};
 
 /// Reads one file's text; its first argument is the file's name, relative to the folder.
 pub(crate) type ReadFile = Box<dyn FnMut(&str, &str) -> FileObjects + Send>;
@@ -145,8 +145,11 @@ impl Folder {
     pub(crate) fn with_readers(root: impl Into<PathBuf>, reader: impl Fn() -> ReadFile) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let readers = (0..threads).map(|_| reader()).collect();
+        let root = root.into();
+        // Events name absolute paths. An empty path has no absolute form, and is as unreadable without.
+        let root = std::path::absolute(&root).unwrap_or(root);
         Self {
-            root: root.into(),
+            root,
             readers,
             known: BTreeMap::new(),
             index: Index::default(),
@@ -155,7 +158,7 @@ impl Folder {
         }
     }
 
-    /// Where it is.
+    /// Where it is; absolute.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -201,8 +204,12 @@ impl Folder {
     /// What may have changed at one path: a file, a folder, or what used to be one.
     fn look_at(&self, to_read: &mut ToRead, path: &str) {
         match fs::metadata(join(&self.root, path)) {
-            Ok(metadata) if metadata.is_file() && is_manifest(Path::new(path)) => {
-                to_read.files.insert(path.into());
+            Ok(metadata) if metadata.is_file() => {
+                if is_manifest(Path::new(path)) {
+                    to_read.files.insert(path.into());
+                }
+                // It may have been a folder.
+                to_read.files.extend(self.known_below(path).cloned());
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 to_read.unreadable.push((path.to_owned(), error));
@@ -328,9 +335,7 @@ fn read_one(root: &Path, file: &str, known: Option<&Known>, reader: &mut ReadFil
                 _ => Read::New(now, reader(file, &text)),
             }
         }
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Read::Gone
-        }
+        Err(error) if is_gone(&error) => Read::Gone,
         Err(error) => Read::Unreadable(error),
     }
 }

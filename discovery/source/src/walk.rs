@@ -71,7 +71,7 @@ fn descend(root: &Path, folder: &str, above: &mut Vec<(u64, u64)>, found: &mut F
     let entries = identity.and_then(|identity| Ok((identity, fs::read_dir(&path)?)));
     let (identity, entries) = match entries {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => return,
+        Err(error) if is_gone(&error) && !folder.is_empty() => return,
         Err(error) => return found.unreadable.push((folder.to_owned(), error)),
     };
     if above.contains(&identity) {
@@ -98,6 +98,11 @@ fn descend(root: &Path, folder: &str, above: &mut Vec<(u64, u64)>, found: &mut F
         }
     }
     above.pop();
+}
+
+/// Whether there is nothing of that name any more.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The path of what `relative` names.

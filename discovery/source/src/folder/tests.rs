@@ -144,6 +144,30 @@ fn folders_come_and_go_with_all_that_is_in_them() {
 }
 
 #[test]
+fn a_file_that_is_no_manifest_means_nothing() {
+    let mut rig = Rig::new();
+    for folder in ["sub", "deep.yaml"] {
+        fs::create_dir(rig.path(folder)).unwrap();
+        rig.write(&format!("{folder}/x.yaml"), &format!("{} 1", &folder[..3]));
+    }
+    rig.all();
+    for file in ["notes.txt", "b.yaml.bak"] {
+        rig.write(file, "never 1");
+        let batch = rig.at(file);
+        assert!(batch.deltas.is_empty() && batch.diagnostics.is_empty(), "{file}: {batch:?}");
+    }
+    for (folder, event, delta) in [("sub", "sub", "-sub"), ("deep.yaml", "deep.yaml/x.yaml", "-dee")] {
+        fs::remove_dir_all(rig.path(folder)).unwrap();
+        rig.write(folder, "# was a folder");
+        let batch = rig.at(event);
+        assert_eq!(spell(&batch.deltas), [delta]);
+        assert!(batch.diagnostics.is_empty(), "{:?}", batch.diagnostics);
+    }
+    rig.write("deep.yaml", "new 1");
+    assert_eq!(spell(&rig.at("deep.yaml").deltas), ["+new1"]);
+}
+
+#[test]
 fn a_changed_file_costs_one_reading() {
     let mut rig = Rig::new();
     for number in 0..10_000 {

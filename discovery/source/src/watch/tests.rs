@@ -155,6 +155,22 @@ async fn a_reload_says_again_what_is_wrong() {
     assert_eq!(batch.diagnostics.len(), 1);
 }
 
+#[test]
+fn events_of_a_relative_folder_name_its_files() {
+    let temp = TempDir::new().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let relative = Path::new(&up).join(temp.path().strip_prefix("/").unwrap());
+    assert!(relative.is_relative() && relative.is_dir());
+    let folder = Folder::with_readers(relative, || line_reader(&Arc::default()));
+    let shared = Arc::default();
+    let _watched = Watched::new(folder.root(), &shared);
+    fs::write(temp.path().join("a.yaml"), "a 1").unwrap();
+    let mut expected = Dirt::default();
+    expected.path(Path::new("a.yaml"));
+    assert_eq!(shared.wait(Instant::now() + SOON), Some(expected));
+}
+
 #[tokio::test]
 async fn it_ends_when_dropped() {
     let (mut rig, _) = Rig::new(&[]).await;
