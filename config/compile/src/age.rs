@@ -1,13 +1,16 @@
 //! Who came first, and indices of objects in that order.
 //!
-//! An object is as old as its origin in the member cluster, where that is known, else as itself. Objects of unknown age come
-//! last; between equals the namespace decides, then kind, namespace and name of the origin. The order is total.
+//! Within a tenant an object is as old as its origin in the member cluster, where that is known, else as itself. That date
+//! is the tenant's to write, so between tenants it says nothing: there an object is as old as itself, and the namespace
+//! decides between equals. The two together are no order (of three objects each could come before the next), hence two types.
+//! Objects of unknown age come last. Both orders are total.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -22,51 +25,93 @@ pub(crate) fn origin(object: &Object) -> (&str, &str, &str) {
     }
 }
 
-type Age<'a> = (bool, i64, &'a str, (&'a str, &'a str, &'a str), &'a ObjectRef);
+/// What objects are compared by.
+pub(crate) trait Order {
+    /// The older, the smaller.
+    type Age<'a>: Ord;
 
-fn age(object: &Object) -> Age<'_> {
-    let created = object.meta.origin.as_ref().and_then(|origin| origin.created).or(object.meta.created);
-    let id = &object.meta.id;
-    (created.is_none(), created.unwrap_or_default(), &id.namespace, origin(object), id)
+    fn age(object: &Object) -> Self::Age<'_>;
 }
 
-/// An object that compares by age, the older the smaller. Equal means the same age of the same object.
-#[derive(Clone, Debug)]
-pub(crate) struct Aged(pub(crate) Arc<Object>);
+/// The order of one tenant's objects. Equal ages say that it is the same object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Within {}
 
-impl Ord for Aged {
-    fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { age(&self.0).cmp(&age(&other.0)) }
+impl Order for Within {
+    type Age<'a> = (bool, i64, (&'a str, &'a str, &'a str), &'a ObjectRef);
+
+    fn age(object: &Object) -> Self::Age<'_> {
+        let created = object.meta.origin.as_ref().and_then(|origin| origin.created).or(object.meta.created);
+        (created.is_none(), created.unwrap_or_default(), origin(object), &object.meta.id)
     }
 }
 
-impl PartialOrd for Aged {
+/// The order of all tenants' objects. Equal ages say that it is the same object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Between {}
+
+impl Order for Between {
+    type Age<'a> = (bool, i64, &'a str, &'a ObjectRef);
+
+    fn age(object: &Object) -> Self::Age<'_> {
+        let (created, id) = (object.meta.created, &object.meta.id);
+        (created.is_none(), created.unwrap_or_default(), &id.namespace, id)
+    }
+}
+
+/// An object that compares by age, the older the smaller. Equal means the same age of the same object.
+#[derive(Debug)]
+pub(crate) struct Aged<O = Within>(Arc<Object>, PhantomData<O>);
+
+impl<O> Aged<O> {
+    pub(crate) fn new(object: Arc<Object>) -> Self {
+        Self(object, PhantomData)
+    }
+
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.0
+    }
+}
+
+impl<O> Clone for Aged<O> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.0))
+    }
+}
+
+impl<O: Order> Ord for Aged<O> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { O::age(&self.0).cmp(&O::age(&other.0)) }
+    }
+}
+
+impl<O: Order> PartialOrd for Aged<O> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Aged {
+impl<O: Order> PartialEq for Aged<O> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Aged {}
+impl<O: Order> Eq for Aged<O> {}
 
 /// The objects of one key, oldest first; never empty. Mostly there is one, and then it takes two words. An object must leave
 /// under the age with which it came.
 #[derive(Debug)]
-enum Claims {
-    One(Aged),
+enum Claims<O> {
+    One(Aged<O>),
     #[expect(clippy::box_collection, reason = "keeps the common case at two words")]
-    Many(Box<BTreeSet<Aged>>),
+    Many(Box<BTreeSet<Aged<O>>>),
 }
 
-impl Claims {
+impl<O: Order> Claims<O> {
     /// Adds an object, in the place of an earlier version of the same age.
     fn add(&mut self, object: &Arc<Object>) {
-        let new = Aged(Arc::clone(object));
+        let new = Aged::new(Arc::clone(object));
         match self {
             Self::Many(set) => {
                 set.replace(new);
@@ -78,7 +123,7 @@ impl Claims {
 
     /// Removes an object; says whether none is left.
     fn remove(&mut self, object: &Arc<Object>) -> bool {
-        let gone = Aged(Arc::clone(object));
+        let gone = Aged::new(Arc::clone(object));
         match self {
             Self::One(one) => *one == gone,
             Self::Many(set) => {
@@ -99,21 +144,21 @@ impl Claims {
             Self::One(one) => (Some(one), None),
             Self::Many(set) => (None, Some(set.iter())),
         };
-        one.into_iter().chain(many.into_iter().flatten()).map(|Aged(object)| object)
+        one.into_iter().chain(many.into_iter().flatten()).map(Aged::object)
     }
 }
 
 /// Objects by key, oldest first.
 #[derive(Debug)]
-pub(crate) struct Index<K>(HashMap<K, Claims, RandomState>);
+pub(crate) struct Index<K, O = Within>(HashMap<K, Claims<O>, RandomState>);
 
-impl<K> Default for Index<K> {
+impl<K, O> Default for Index<K, O> {
     fn default() -> Self {
         Self(HashMap::default())
     }
 }
 
-impl<K: Eq + Hash> Index<K> {
+impl<K: Eq + Hash, O: Order> Index<K, O> {
     /// Adds `object` under `key`; says whether the key is new.
     pub(crate) fn insert(&mut self, key: K, object: &Arc<Object>) -> bool {
         match self.0.entry(key) {
@@ -122,7 +167,7 @@ impl<K: Eq + Hash> Index<K> {
                 false
             }
             Entry::Vacant(place) => {
-                place.insert(Claims::One(Aged(Arc::clone(object))));
+                place.insert(Claims::One(Aged::new(Arc::clone(object))));
                 true
             }
         }
@@ -138,7 +183,7 @@ impl<K: Eq + Hash> Index<K> {
     }
 
     /// The objects of `key`, oldest first.
-    pub(crate) fn get<'a, Q>(&'a self, key: &Q) -> impl Iterator<Item = &'a Arc<Object>> + use<'a, K, Q>
+    pub(crate) fn get<'a, Q>(&'a self, key: &Q) -> impl Iterator<Item = &'a Arc<Object>> + use<'a, K, O, Q>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,

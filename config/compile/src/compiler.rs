@@ -86,7 +86,7 @@ impl Compiler {
             put(&mut self.plan.hosts, &mut update.hosts, pattern, host);
         }
         if dirty.catch_all {
-            let members = self.catch_all.iter().map(|Aged(object)| object);
+            let members = self.catch_all.iter().map(Aged::object);
             let catch_all = load_balancer::merge(&self.store, members, |rule| rule.hosts.is_empty());
             if self.plan.catch_all != catch_all {
                 self.plan.catch_all.clone_from(&catch_all);
@@ -147,7 +147,7 @@ impl Compiler {
             self.store.set_served(id, served.map(Arc::new));
             dirty.hosts.extend(self.names.of(&object).ok().map(HostPattern::Exact));
             dirty.hosts.extend(crate::hosts::concerning(lb));
-            dirty.catch_all |= self.catch_all.contains(&Aged(object));
+            dirty.catch_all |= self.catch_all.contains(&Aged::new(object));
         }
         dirty.verdicts.extend(load_balancers);
     }
@@ -297,13 +297,13 @@ impl Compiler {
         }
         let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
         let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
-        let concerned = self.hosts.concerned(pattern).filter(|object| {
+        let claimants = self.hosts.claimants(pattern).into_iter().filter(|object| {
             let namespace = &*object.meta.id.namespace;
             *verdicts
                 .entry(namespace)
                 .or_insert_with(|| matches!(self.hosts.verdict(namespace, pattern, rights), Verdict::Serves))
         });
-        load_balancer::merge(&self.store, concerned, |rule| rule.hosts.contains(pattern))
+        load_balancer::merge(&self.store, claimants, |rule| rule.hosts.contains(pattern))
     }
 
     fn set_conditions(&mut self, id: ObjectRef, found: Vec<Condition>, update: &mut Update) {

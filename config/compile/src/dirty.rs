@@ -9,7 +9,7 @@ use portolan_model::intent::{Delta, HttpLoadBalancer, Object, Spec};
 use portolan_model::pool::EndpointSource;
 use portolan_model::proxy::Proxy;
 
-use crate::age::Aged;
+use crate::age::{Aged, Between};
 use crate::compiler::{Compiler, is_default_proxy};
 use crate::hosts::{claimed, concerning};
 use crate::load_balancer;
@@ -134,15 +134,14 @@ impl Compiler {
         };
         let (before, after) = (of(&old, concerning), of(&new, concerning));
         let same_claims = of(&old, claimed) == of(&new, claimed);
-        let (old, new) = (old.map(Aged), new.map(Aged));
         let mut renamed = Renamed::default();
-        if let Some(Aged(old)) = &old {
+        if let Some(old) = &old {
             self.names.remove(old, &mut renamed);
             for host in &before {
                 self.hosts.remove(host, old);
             }
         }
-        if let Some(Aged(new)) = &new {
+        if let Some(new) = &new {
             self.names.add(new, &mut renamed);
             for host in &after {
                 self.hosts.add(host, new);
@@ -150,14 +149,16 @@ impl Compiler {
         }
         dirty.renamed(renamed);
         if let Some(old) = &old {
-            dirty.catch_all |= self.catch_all.remove(old);
+            dirty.catch_all |= self.catch_all.remove(&Aged::new(Arc::clone(old)));
         }
         if let Some(new) = &new
-            && self.catches_all(&id.namespace, &new.0)
+            && self.catches_all(&id.namespace, new)
         {
-            dirty.catch_all |= self.catch_all.insert(new.clone());
+            dirty.catch_all |= self.catch_all.insert(Aged::new(Arc::clone(new)));
         }
-        let hosts = if old == new && same_claims { &mut dirty.hosts } else { &mut dirty.owners };
+        let aged = |object: &Option<Arc<Object>>| object.clone().map(Aged::<Between>::new);
+        let hosts =
+            if aged(&old) == aged(&new) && same_claims { &mut dirty.hosts } else { &mut dirty.owners };
         hosts.extend(before);
         hosts.extend(after);
     }
@@ -234,7 +235,7 @@ impl Compiler {
             let namespace = new.catch_all_cluster.as_ref().map(|cluster| tenant_namespace(cluster));
             let members = namespace.iter().flat_map(|it| self.store.of_kind(it, Kind::HttpLoadBalancer));
             let members = members.filter(|object| self.catches_all(&object.meta.id.namespace, object));
-            self.catch_all = members.map(|object| Aged(Arc::clone(object))).collect();
+            self.catch_all = members.map(|object| Aged::new(Arc::clone(object))).collect();
             dirty.catch_all = true;
         }
     }

@@ -3,7 +3,8 @@
 //! A tenant claims a host by naming it in a rule. The claim stands if the host lies under an allowed domain of its cluster
 //! (of several the longest suffix decides) and not under the lb domain, where generated names live.
 //!
-//! A host is owned by the tenant with the oldest standing claim to it or to a wildcard that covers it. Where the owner's
+//! A host is owned by the tenant with the oldest standing claim to it or to a wildcard that covers it; a claim is as old as its
+//! object in the LB cluster, whatever date its origin has (see [`crate::age`]). Where the owner's
 //! domain is exclusive, the owner alone serves it. Where it is shared, so do all claimants whose domain is shared as well.
 //! So between a wildcard and a host below it age decides, pair by pair: under an older wildcard of another tenant the host is
 //! refused; under a younger one it keeps serving, being more specific, and the wildcard serves the rest.
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::intent::{Cluster, HttpLoadBalancer, Object, Sharing, Spec};
 
-use crate::age::{Aged, Index};
+use crate::age::{Aged, Between, Index, Within};
 use crate::store::Store;
 
 /// The hosts that the rules of an object name: what it claims.
@@ -64,10 +65,10 @@ pub(crate) enum Verdict {
 /// Claims to hosts.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    objects: Index<HostPattern>,
+    objects: Index<HostPattern, Between>,
     order: BTreeSet<Reversed>,
     wildcards: usize,
-    heads: BTreeMap<HostPattern, Aged>,
+    heads: BTreeMap<HostPattern, Aged<Between>>,
 }
 
 impl Hosts {
@@ -87,12 +88,26 @@ impl Hosts {
         }
     }
 
-    /// Whom that very pattern concerns, oldest first.
+    /// Whom that very pattern concerns, oldest first as between tenants.
     pub(crate) fn concerned<'a>(
         &'a self,
         pattern: &HostPattern,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         self.objects.get(pattern)
+    }
+
+    /// Whose rules name that very pattern: tenants in the order of their oldest claims, the objects of each in its own.
+    pub(crate) fn claimants(&self, pattern: &HostPattern) -> Vec<&Arc<Object>> {
+        let mut claimants: Vec<_> = self.concerned(pattern).filter(|object| names(object, pattern)).collect();
+        let mut tenants: BTreeMap<&str, usize> = BTreeMap::new();
+        for object in &claimants {
+            let next = tenants.len();
+            tenants.entry(&object.meta.id.namespace).or_insert(next);
+        }
+        claimants.sort_by_cached_key(|object| {
+            (tenants.get(&*object.meta.id.namespace), Aged::<Within>::new(Arc::clone(object)))
+        });
+        claimants
     }
 
     /// All patterns that concern anybody.
@@ -110,7 +125,7 @@ impl Hosts {
 
     /// Whether the oldest standing claim to `wildcard` is another than when this was last asked.
     pub(crate) fn head_changed(&mut self, wildcard: &HostPattern, rights: Rights<'_>) -> bool {
-        let head = self.head(wildcard, rights).map(|object| Aged(Arc::clone(object)));
+        let head = self.head(wildcard, rights).map(|object| Aged::new(Arc::clone(object)));
         if self.heads.get(wildcard) == head.as_ref() {
             return false;
         }
@@ -129,7 +144,7 @@ impl Hosts {
         }
         let above = wider(pattern);
         let above = above.iter().filter_map(|wildcard| self.head(wildcard, rights));
-        own.into_iter().chain(above).min_by_key(|object| Aged(Arc::clone(object)))
+        own.into_iter().chain(above).min_by_key(|object| Aged::<Between>::new(Arc::clone(object)))
     }
 
     /// Whether the tenant of `namespace`, who claims `pattern` or a wildcard above it, may serve it.

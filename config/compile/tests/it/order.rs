@@ -264,19 +264,9 @@ fn naive_owners(compiler: &Compiler, pattern: &str) -> Vec<String> {
         Spec::HttpLoadBalancer(lb) => lb.rules.clone(),
         _ => Box::new([]),
     };
+    // Whatever the origin says: its date is the tenant's to write.
     let age = |lb: &Object| {
-        let created = lb.meta.origin.as_ref().and_then(|origin| origin.created).or(lb.meta.created);
-        let origin = lb.meta.origin.as_ref().map_or_else(
-            || (lb.meta.id.kind.to_string(), lb.meta.id.namespace.to_string(), lb.meta.id.name.to_string()),
-            |origin| (origin.kind.to_string(), origin.namespace.to_string(), origin.name.to_string()),
-        );
-        (
-            created.is_none(),
-            created,
-            lb.meta.id.cluster().unwrap_or_default().to_owned(),
-            origin,
-            lb.meta.id.name.clone(),
-        )
+        (lb.meta.created.is_none(), lb.meta.created, lb.meta.id.cluster().unwrap_or_default().to_owned())
     };
     if pattern.name().is_under(lb_domain) {
         return Vec::new();

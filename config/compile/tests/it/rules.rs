@@ -128,6 +128,48 @@ fn the_first_claim_owns() {
     }
 }
 
+/// Regression: the origin's date, which a tenant writes as it likes, gave it any host that two tenants may claim.
+#[test]
+fn between_tenants_an_origin_s_date_says_nothing() {
+    let forged = |claim: &str| with_origin(lb("tokyo/t", 2, &[claim]), "Ingress/a/t", Some(-1));
+    for (claim, theirs) in [("a.com", "a.com"), ("**.com", "x.a.com"), ("x.a.com", "*.a.com")] {
+        let objects = [lb("paris/p", 1, &[theirs]), forged(claim)];
+        for order in [[0, 1], [1, 0]] {
+            let mut compiler = compile(fleet(vec![]));
+            for at in order {
+                compiler.apply([apply(objects[at].clone())]);
+            }
+            assert_eq!(routes(compiler.plan(), theirs), ["-> paris/p#0"], "{claim} {theirs}");
+        }
+    }
+    let mut compiler = compile(fleet(vec![lb("paris/p", 1, &["a.com"]), forged("a.com")]));
+    let mut found = || {
+        compiler.apply([apply(lb("paris/p", 3, &["a.com"]))]);
+        routes(compiler.plan(), "a.com")
+    };
+    assert_eq!(found(), ["-> tokyo/t#0"], "who comes anew comes last");
+}
+
+/// Three objects whose dates, mixed, would make a circle: p1 before t, t before p2, p2 before p1.
+#[test]
+fn within_a_tenant_the_origin_s_date_decides() {
+    let shared = |named: &str| cluster(named, |cluster| cluster.allowed_domains = domains(&["* shared"]));
+    let from = |object, created| with_origin(object, "Ingress/a/x", Some(created));
+    let objects = [
+        from(lb("paris/p1", 1, &["/p1 a.com"]), 5),
+        lb("tokyo/t", 5, &["/t a.com"]),
+        from(lb("paris/p2", 9, &["/p2 a.com"]), 2),
+    ];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut compiler = compile([shared("paris"), shared("tokyo")]);
+        for at in order {
+            compiler.apply([apply(objects[at].clone())]);
+        }
+        let expected = ["/p2 -> paris/p2#0", "/p1 -> paris/p1#0", "/t -> tokyo/t#0"];
+        assert_eq!(routes(compiler.plan(), "a.com"), expected, "{order:?}");
+    }
+}
+
 #[test]
 fn a_refusal_names_the_owner_and_ends_with_it() {
     let mut compiler = compile(fleet(vec![lb("paris/p", 1, &["*.a.com"]), lb("tokyo/t", 2, &["x.a.com"])]));
