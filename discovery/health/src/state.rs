@@ -42,13 +42,12 @@ pub enum Outcome {
     Failure,
 }
 
-/// The probe state of one endpoint. It outlives changes of the health check's settings, which are arguments.
+/// The probe state of one endpoint.
 #[derive(Clone, Debug)]
 pub struct EndpointHealth {
     health: Health,
     /// Results in a row that contradict `health`.
     contradictions: u32,
-    since: Instant,
     due: Instant,
 }
 
@@ -56,22 +55,12 @@ impl EndpointHealth {
     /// An endpoint that has just appeared; its first probe comes soon, at a moment that `random` chooses.
     pub fn new(now: Instant, check: &HealthCheck, random: u64) -> Self {
         let within = check.interval.min(FIRST_WITHIN);
-        Self {
-            health: Health::Unknown,
-            contradictions: 0,
-            since: now,
-            due: now + within.mul_f64(unit(random)),
-        }
+        Self { health: Health::Unknown, contradictions: 0, due: now + within.mul_f64(unit(random)) }
     }
 
     /// What the probes so far come to.
     pub fn health(&self) -> Health {
         self.health
-    }
-
-    /// Since when [`health`](Self::health) has been what it is.
-    pub fn since(&self) -> Instant {
-        self.since
     }
 
     /// When the next probe is to start.
@@ -102,13 +91,7 @@ impl EndpointHealth {
         }
         self.health = verdict;
         self.contradictions = 0;
-        self.since = now;
         Some(verdict)
-    }
-
-    /// Brings the next probe into the range of settings that changed, where it would come later than they say.
-    pub fn reschedule(&mut self, now: Instant, check: &HealthCheck, random: u64) {
-        self.due = self.due.min(next_probe(now, check.interval, random));
     }
 }
 

@@ -35,16 +35,6 @@ impl Balancer {
         Self { balancing, weights: weights.into(), turns, ticket }
     }
 
-    /// How many endpoints there are.
-    pub fn len(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.weights.is_empty()
-    }
-
     /// The endpoint for the next request among those that are a `candidate` (usable, not tried yet). `load` says how many
     /// requests are under way there; only least request asks, and uses `random`.
     pub fn pick(
@@ -135,7 +125,7 @@ impl PartialEq for Relative {
 impl Eq for Relative {}
 
 /// SplitMix64's output function: neighbouring numbers become unrelated ones.
-fn scramble(number: u64) -> u64 {
+pub fn scramble(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

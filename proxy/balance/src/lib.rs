@@ -14,7 +14,7 @@ mod state;
 mod turns;
 mod weighted;
 
-pub use balancer::Balancer;
+pub use balancer::{Balancer, scramble};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState, InFlight};
 pub use weighted::weighted;

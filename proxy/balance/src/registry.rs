@@ -44,15 +44,6 @@ impl<K: Eq + Hash, V> Registry<K, V> {
         inner.entries.insert(key, Arc::downgrade(&value));
         value
     }
-
-    /// All values that somebody holds, with their keys, in no order: for health listings and metrics.
-    pub fn living(&self) -> Vec<(K, Arc<V>)>
-    where
-        K: Clone,
-    {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.entries.iter().filter_map(|(key, value)| Some((key.clone(), value.upgrade()?))).collect()
-    }
 }
 
 #[cfg(test)]
@@ -65,9 +56,7 @@ mod tests {
         let first = registry.get_or_create("a", || 1);
         let second = registry.get_or_create("a", || 2);
         assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(registry.living(), [("a", Arc::clone(&first))]);
         drop((first, second));
-        assert!(registry.living().is_empty());
         assert_eq!(*registry.get_or_create("a", || 3), 3);
     }
 

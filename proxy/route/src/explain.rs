@@ -3,8 +3,6 @@
 //! The list is what the hot path would have to consider without its index: every match of the host, best first, up to the
 //! one that holds. Where it is long, those whose path does not match are the first to be left out.
 
-use std::fmt;
-
 use portolan_model::id::ObjectRef;
 use portolan_model::plan::VirtualHost;
 use portolan_model::route::{PathMatch, RouteMatch, TextMatch};
@@ -142,42 +140,4 @@ fn in_words(rule: &RouteMatch) -> String {
         words += &format!(", query {}{}", parameter.name, text(&parameter.value));
     }
     words
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(host) = &self.host else { return writeln!(f, "no route: the host is nobody's") };
-        writeln!(f, "host pattern {host}")?;
-        for one in &self.considered {
-            writeln!(f, "  {one}")?;
-        }
-        if self.left_out > 0 {
-            writeln!(f, "  ({} more did not match)", self.left_out)?;
-        }
-        match self.winner() {
-            Some(_) => Ok(()),
-            None => writeln!(f, "no route: the host's rules do not match"),
-        }
-    }
-}
-
-impl fmt::Display for Considered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (object, separator) in self.objects.iter().zip([""].into_iter().chain(std::iter::repeat(" + "))) {
-            write!(f, "{separator}{object}")?;
-        }
-        write!(f, " rule {} match {} ({}): {}", self.rule, self.rule_match, self.condition, self.verdict)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Matches => f.write_str("serves the request"),
-            Self::Path => f.write_str("the path does not match"),
-            Self::Method => f.write_str("the method does not match"),
-            Self::Header(name) => write!(f, "the header {name} does not match"),
-            Self::Query(name) => write!(f, "the query parameter {name} does not match"),
-        }
-    }
 }

@@ -79,24 +79,6 @@ impl Flag {
             Self::Internal => "IE",
         }
     }
-
-    /// The status that answers it.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest => 400,
-            Self::Misdirected => 421,
-            Self::NoRoute => 404,
-            Self::NoPool | Self::Internal => 500,
-            Self::NoHealthyEndpoint => 503,
-            Self::BodyTooLarge => 413,
-            Self::HeadTooLarge => 431,
-            Self::ClientTimeout => 408,
-            // Nobody reads it; the log wants a number.
-            Self::ClientGone => 499,
-            Self::UpstreamFailure => 502,
-            Self::UpstreamTimeout => 504,
-        }
-    }
 }
 
 /// Why a request failed.
@@ -109,7 +91,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with the flag's own status.
+    /// A failure and the status that answers it.
     pub(crate) const fn new(flag: Flag, status: u16, text: &'static str) -> Self {
         Self { flag, status, text }
     }

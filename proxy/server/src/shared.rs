@@ -90,10 +90,7 @@ impl Shared {
 
     /// A number to spread things by, not to keep secrets with (SplitMix64).
     pub(crate) fn random(&self) -> u64 {
-        let mut mixed = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        portolan_balance::scramble(self.random.fetch_add(1, Ordering::Relaxed))
     }
 }
 

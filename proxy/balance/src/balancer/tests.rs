@@ -17,7 +17,7 @@ fn shares(
     load: impl Fn(usize) -> u32,
     candidate: impl Fn(usize) -> bool,
 ) -> Vec<usize> {
-    let mut counts = vec![0; balancer.len()];
+    let mut counts = vec![0; balancer.weights.len()];
     for pick in 0..picks {
         if let Some(index) = balancer.pick(scramble(pick as u64), &load, &candidate) {
             counts[index] += 1;

@@ -1,6 +1,5 @@
 use super::*;
 use crate::tests::{fields, host, rule};
-use std::fmt::Write;
 
 fn found(router: &Router, host: &str) -> String {
     let headers = HeaderMap::new();
@@ -103,9 +102,7 @@ fn a_consumer_may_keep_its_own_by_host() {
     let Outcome::Matched(matched) = router.route(&request) else { panic!("nothing matched") };
     assert_eq!((matched.virtual_host.name, matched.route, matched.route().actions[0].rule), ("mine", 1, 1));
     assert_eq!(router.get(&HostPattern::parse("a.b").unwrap()).map(|mine| mine.name), Some("mine"));
-    let mut shown = String::new();
-    write!(shown, "{}", router.explain(&request)).unwrap();
-    assert!(shown.contains("serves the request"));
+    assert!(router.explain(&request).winner().is_some());
 }
 
 #[test]
