@@ -107,6 +107,8 @@ async fn follow(
 ) {
     let mut known: Vec<(Instant, Vec<Endpoint>)> = vec![(Instant::now(), Vec::new()); pool.names.len()];
     let mut last = None;
+    // Until then what was found for the pool before stays.
+    let mut answered = false;
     loop {
         for (named, (due, endpoints)) in pool.names.iter().zip(&mut known) {
             if *due > Instant::now() {
@@ -114,6 +116,7 @@ async fn follow(
             }
             match resolver.lookup_ip(format!("{}.", named.name)).await {
                 Ok(answer) => {
+                    answered = true;
                     *endpoints = answer.iter().filter_map(|ip| endpoint(&pool, named, ip)).collect();
                     *due = answer.valid_until().clamp(Instant::now() + SOONEST, Instant::now() + LATEST);
                 }
@@ -127,7 +130,7 @@ async fn follow(
             known.iter().flat_map(|(_, endpoints)| endpoints.iter().cloned()).collect();
         all.sort();
         all.dedup_by(|a, b| a.address == b.address);
-        if last.as_ref() != Some(&all) {
+        if answered && last.as_ref() != Some(&all) {
             if results.send((id.clone(), all.clone())).await.is_err() {
                 return;
             }
