@@ -35,17 +35,17 @@ lint: setup-tests ## Format, lints, documentation, the graph of crates.
 fuzz: setup-tests ## Each fuzz target for a few seconds (FUZZ_SECONDS).
 	tests/fuzz/run.sh $${FUZZ_SECONDS:-10}
 
-bench: setup-bench ## Compare with nginx, HAProxy, Envoy and a bare Pingora proxy; count instructions; load 100,000 hosts.
-	cargo build --release --locked -p portolan -p portolan-bench-bare -p portolan-bench-load -p portolan-bench-micro
-	benches/scale/scale.py
+bench: setup-bench release ## Compare with nginx, HAProxy, Envoy and a bare Pingora proxy; count instructions; load 100,000 hosts.
+	cargo build --release --locked -p portolan-bench-bare -p portolan-bench-load -p portolan-bench-micro
+	PORTOLAN=target/shipped/portolan target/release/portolan-bench-load
 	cargo run --release --locked -p portolan-bench-micro
-	cargo run --release --locked -p portolan-bench-load
+	PORTOLAN_BIN=target/shipped/portolan benches/scale/scale.py
 
 crds: ## Write the definitions of the custom resources again, from their Rust types.
 	UPDATE_CRDS=1 cargo test --locked -p portolan-api crds
 
-release: setup ## The binary that is shipped.
-	cargo build --release --locked -p portolan
+release: setup ## The binary that is shipped, target/shipped/portolan: trained on the benchmarks' scenarios.
+	deploy/release.sh
 
 clean: ## Remove what was built.
 	cargo clean

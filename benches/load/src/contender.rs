@@ -63,7 +63,10 @@ impl Contender {
             Contender::Nginx | Contender::Haproxy => debian_package(self.name()),
             Contender::Envoy => envoy::find(),
             Contender::Bare => built("portolan-bench-bare", "cargo build --release -p portolan-bench-bare"),
-            Contender::Portolan => built("portolan", "cargo build --release -p portolan"),
+            Contender::Portolan => match env::var_os("PORTOLAN") {
+                Some(path) => Ok(path.into()),
+                None => built("portolan", "cargo build --release -p portolan"),
+            },
         }
     }
 

@@ -103,7 +103,7 @@ fn compare(args: &Args) -> Result<()> {
         rounds: args.rounds.unwrap_or(default_rounds),
         warm_up: Duration::from_millis(250),
         duration,
-        idle_connections: if args.quick { 5_000 } else { 10_000 },
+        idle_connections: if args.quick { 5_000 } else { 9_000 },
     };
     let (proxy_core, load_core) = (args.cores[0], args.cores[1]);
     let contenders: Vec<(Contender, PathBuf)> = Contender::value_variants()
