@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use pingora_core::connectors::http::Connector;
+use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, OrErr, Result};
@@ -137,9 +138,13 @@ fn build(
         Probe::Tcp => Arc::new(TcpCheck),
         Probe::Http { path, host, expected } => {
             let name = pool.plan.tls.as_ref().map(|tls| tls.server_name.as_str());
+            let mut peer = pool.peer_template(settings.timeout);
+            // The library shares no HTTP/2 connection that has room for one stream alone: each probe opens one of its own,
+            // which closes when the probe is over, however it ends.
+            peer.options.max_h2_streams = 1;
             Arc::new(HttpCheck {
                 connector: Arc::clone(connector),
-                peer: pool.peer_template(settings.timeout),
+                peer,
                 host: host.as_ref().map(|host| host.as_str()).or(name).map(str::to_owned),
                 path: Arc::clone(path),
                 expected: expected.clone(),
@@ -189,7 +194,10 @@ impl Check for HttpCheck {
         session.set_read_timeout(peer.options.read_timeout);
         session.read_response_header().await?;
         let status = session.response_header().map_or(0, |response| response.status.as_u16());
-        session.shutdown().await;
+        // An HTTP/2 stream is cancelled when it is dropped; shutting it down would call it an error.
+        if let HttpSession::H1(session) = &mut session {
+            session.shutdown().await;
+        }
         if self.expected.contains(&status) { Ok(()) } else { Err(Error::new(ErrorType::HTTPStatus(status))) }
     }
 
@@ -197,3 +205,6 @@ impl Check for HttpCheck {
         1
     }
 }
+
+#[cfg(test)]
+mod tests;
