@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -35,14 +36,20 @@ pub(crate) struct Prober {
 
 struct Probed {
     plan: Arc<Pool>,
-    endpoints: HashMap<std::net::SocketAddr, AbortOnDrop>,
+    endpoints: HashMap<std::net::SocketAddr, Probing>,
 }
 
-struct AbortOnDrop(AbortHandle);
+/// A probe that runs. Once this is dropped, it says nothing more.
+struct Probing {
+    task: AbortHandle,
+    over: Arc<Mutex<bool>>,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for Probing {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        // The task may be past its last await, on another thread.
+        *self.over.lock() = true;
     }
 }
 
@@ -65,10 +72,9 @@ impl Prober {
             return;
         };
         let Some(settings) = &pool.plan.health_check else {
-            if self.pools.remove(id).is_some() {
-                // Whatever probes said last, nobody says it any more.
-                pool.endpoints.iter().for_each(|endpoint| endpoint.state.set_usable(true));
-            }
+            self.pools.remove(id);
+            // Whatever probes said last, of this pool or of one of that name before it, nobody says it any more.
+            pool.endpoints.iter().for_each(|endpoint| endpoint.state.set_usable(true));
             return;
         };
         let same = self.pools.get(id).is_some_and(|probed| same_checks(&probed.plan, &pool.plan));
@@ -83,6 +89,7 @@ impl Prober {
             .map(|endpoint| {
                 let address = endpoint.address;
                 let handle = before.remove(&address).unwrap_or_else(|| {
+                    let over = Arc::new(Mutex::new(false));
                     let task = probe(
                         Arc::clone(&self.shared),
                         id.clone(),
@@ -90,8 +97,9 @@ impl Prober {
                         Arc::clone(&endpoint.state),
                         settings.clone(),
                         Arc::clone(&check),
+                        Arc::clone(&over),
                     );
-                    AbortOnDrop(tokio::spawn(task).abort_handle())
+                    Probing { task: tokio::spawn(task).abort_handle(), over }
                 });
                 (address, handle)
             })
@@ -112,6 +120,7 @@ async fn probe(
     state: Arc<EndpointState>,
     settings: HealthCheck,
     check: Arc<dyn Check + Send + Sync>,
+    over: Arc<Mutex<bool>>,
 ) {
     let target = settings.port.map_or(address, |port| std::net::SocketAddr::new(address.ip(), port.get()));
     let Ok(backend) = Backend::new(&target.to_string()) else { return };
@@ -123,7 +132,12 @@ async fn probe(
             Ok(Err(_)) | Err(_) => Outcome::Failure,
         };
         if let Some(verdict) = health.record(Instant::now(), outcome, &settings, shared.random()) {
+            let over = over.lock();
+            if *over {
+                return;
+            }
             state.set_usable(verdict.is_usable());
+            drop(over);
             shared.health_changed(&pool, address, verdict == Health::Healthy);
         }
     }

@@ -7,6 +7,7 @@ use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession as ServerSession, handshake};
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_http::ResponseHeader;
+use portolan_metrics::Metrics;
 use portolan_model::plan::Endpoint;
 use portolan_model::pool::{Balancing, UpstreamProtocol};
 use tokio::net::TcpListener;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::pool::Endpoints;
+use crate::snapshot::SnapshotBuilder;
 
 fn settings(timeout: Duration) -> HealthCheck {
     HealthCheck {
@@ -114,4 +116,34 @@ async fn each_http2_probe_has_a_connection_of_its_own_that_is_closed() {
         assert_eq!(seen.accepted.load(Ordering::SeqCst), number + 1, "{path}");
     }
     assert_eq!(*seen.resets.lock(), ["Ok(CANCEL)"; 4]);
+}
+
+#[tokio::test]
+async fn without_a_health_check_every_endpoint_is_usable() {
+    portolan_certs::install_provider().unwrap();
+    let metrics = Arc::new(Metrics::new(1, &[], "0.0.0").unwrap());
+    let mut builder = SnapshotBuilder::new(Arc::default(), Arc::clone(&metrics), 0).unwrap();
+    let shared = Arc::new(Shared::new(builder.snapshot(), metrics, 0).unwrap());
+    let mut prober = Prober::new(shared);
+    let mut apply = |revision, pool: Option<Pool>| {
+        let pools = vec![(id(), pool.map(Arc::new))];
+        let update = Update { revision, pools, ..Update::default() };
+        builder.apply(&update);
+        let snapshot = builder.snapshot();
+        prober.follow(&update, &snapshot);
+        snapshot
+    };
+    let address = "127.0.0.1:1".parse().unwrap();
+    let usable = |snapshot: &Snapshot| snapshot.pools.get(&id()).unwrap().endpoints[0].state.is_usable();
+    let checked = || Some(plan(address, Some(settings(Duration::from_secs(1)))));
+
+    // A request under way keeps the state of the endpoint while the pool is gone.
+    let held = apply(1, checked());
+    held.pools.get(&id()).unwrap().endpoints[0].state.set_usable(false);
+    apply(2, None);
+    assert!(usable(&apply(3, Some(plan(address, None)))), "the pool was removed and made anew");
+
+    let checked = apply(4, checked());
+    checked.pools.get(&id()).unwrap().endpoints[0].state.set_usable(false);
+    assert!(usable(&apply(5, Some(plan(address, None)))), "the health check was removed");
 }
