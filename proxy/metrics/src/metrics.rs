@@ -55,6 +55,8 @@ pub struct Metrics {
     conditions: IntGaugeVec,
     expiry: IntGauge,
     pool_endpoints: IntGaugeVec,
+    /// Held while all of a gauge's values are replaced, and while they are gathered: a scrape sees them of one setting.
+    levels: Mutex<()>,
 }
 
 impl Metrics {
@@ -85,6 +87,7 @@ impl Metrics {
             conditions: registered(&registry, gauges(&table::CONDITIONS)?)?,
             expiry: registered(&registry, IntGauge::with_opts(opts(&table::EXPIRY))?)?,
             pool_endpoints: registered(&registry, gauges(&table::POOL_ENDPOINTS)?)?,
+            levels: Mutex::default(),
             registry,
             shards: workers,
             hot,
@@ -120,12 +123,12 @@ impl Metrics {
 
     /// How many objects are known, by kind. Kinds left out have none.
     pub fn set_objects<'a>(&self, counts: impl IntoIterator<Item = (&'a str, usize)>) {
-        set_all(&self.objects, counts);
+        self.set_all(&self.objects, counts);
     }
 
     /// How many conditions there are, by reason. Reasons left out have none.
     pub fn set_conditions<'a>(&self, counts: impl IntoIterator<Item = (&'a str, usize)>) {
-        set_all(&self.conditions, counts);
+        self.set_all(&self.conditions, counts);
     }
 
     /// When the first certificate expires, in seconds since 1970.
@@ -136,6 +139,7 @@ impl Metrics {
     /// What probes say of all pools' endpoints; to be called before a scrape is rendered, not as probes end. Pools past the
     /// label's bound, in the order given, are summed up.
     pub fn set_pools<'a>(&self, pools: impl IntoIterator<Item = (&'a str, PoolEndpoints)>) {
+        let _levels = locked(&self.levels);
         self.pool_endpoints.reset();
         for (index, (pool, endpoints)) in pools.into_iter().enumerate() {
             let pool = if index < table::POOLS { pool } else { OTHER };
@@ -151,20 +155,25 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
+        let families = {
+            let _levels = locked(&self.levels);
+            self.registry.gather()
+        };
         // Writing into a string fails only for families that the registry refuses to gather.
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
+
+    fn set_all<'a>(&self, gauges: &IntGaugeVec, counts: impl IntoIterator<Item = (&'a str, usize)>) {
+        let _levels = locked(&self.levels);
+        gauges.reset();
+        for (value, count) in counts {
+            gauges.with_label_values(&[value]).set(count as i64);
+        }
     }
 }
 
 /// The values of `result`, by [`Reload`].
 const RELOADS: [&str; 3] = ["applied", "unchanged", "failed"];
-
-fn set_all<'a>(gauges: &IntGaugeVec, counts: impl IntoIterator<Item = (&'a str, usize)>) {
-    gauges.reset();
-    for (value, count) in counts {
-        gauges.with_label_values(&[value]).set(count as i64);
-    }
-}
 
 fn labels(metric: &Metric) -> Vec<&'static str> {
     metric.labels.iter().map(|label| label.name).collect()
@@ -201,8 +210,8 @@ fn description(metric: &Metric) -> Result<Desc, prometheus::Error> {
 
 type Handles<T> = Mutex<BTreeMap<Arc<str>, Weak<T>>>;
 
-fn locked<T>(handles: &Handles<T>) -> MutexGuard<'_, BTreeMap<Arc<str>, Weak<T>>> {
-    handles.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn handle<T>(handles: &Handles<T>, name: &str, bound: usize, make: impl FnOnce() -> T) -> Arc<T> {

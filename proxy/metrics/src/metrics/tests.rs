@@ -114,3 +114,27 @@ fn what_is_gone_is_not_rendered_any_more() {
     metrics.set_conditions([("Invalid", 1)]);
     assert!(!metrics.render().contains("HostTaken"));
 }
+
+#[test]
+fn scrapes_at_once_see_each_level_once() {
+    let metrics = metrics();
+    let endpoints = PoolEndpoints { healthy: 1, ..PoolEndpoints::default() };
+    let scrape = || {
+        metrics.set_conditions([("HostTaken", 2), ("Invalid", 1)]);
+        metrics.set_pools([("a/web", endpoints), ("b/web", endpoints)]);
+        assert_has(
+            &metrics,
+            &[
+                "portolan_config_conditions{reason=\"HostTaken\"} 2",
+                "portolan_config_conditions{reason=\"Invalid\"} 1",
+                "portolan_pool_endpoints{health=\"healthy\",pool=\"a/web\"} 1",
+                "portolan_pool_endpoints{health=\"healthy\",pool=\"b/web\"} 1",
+            ],
+        );
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..200).for_each(|_| scrape()));
+        }
+    });
+}
