@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::pool::Endpoints;
 use crate::probe::Prober;
 use crate::resolve::Resolver;
 use crate::shared::Shared;
-use crate::snapshot::SnapshotBuilder;
+use crate::snapshot::{Place, SnapshotBuilder};
 
 /// A listener whose address could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +44,6 @@ pub struct DataPlane {
     listeners: HashMap<Place, Running>,
     wanted: Vec<Arc<Listener>>,
 }
-
-/// Where a listener listens: what makes it the same one.
-type Place = (ListenAddress, NonZeroU16);
 
 struct Running {
     state: Arc<ArcSwap<ListenerState>>,

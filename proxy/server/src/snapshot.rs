@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use portolan_certs::{CertStore, ContextError, ListenerContext, ServerTls};
@@ -13,7 +14,7 @@ use portolan_metrics::{ClusterMetrics, Metrics};
 use portolan_model::host::HostPattern;
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Action, ClusterPlan, Endpoint, Update, VirtualHost};
-use portolan_model::proxy::{Listener, Proxy};
+use portolan_model::proxy::{ListenAddress, Listener, Proxy};
 use portolan_model::shard::ShardedMap;
 use portolan_route::Router;
 
@@ -34,14 +35,20 @@ pub(crate) struct Snapshot {
     pub(crate) pools: ShardedMap<PoolId, Arc<PoolHandle>>,
     /// Certificates.
     pub(crate) certificates: Arc<CertStore>,
-    /// TLS of the listeners that have it, by listener name.
-    tls: HashMap<Arc<str>, ListenerContext>,
+    /// TLS of the listeners that have it.
+    tls: HashMap<Place, ListenerContext>,
+    /// TLS of the places that had it until the last change: connections may yet come from their listeners' queues.
+    last_tls: HashMap<Place, ListenerContext>,
 }
 
+/// Where a listener listens: what makes it the same one, whatever it is named.
+pub(crate) type Place = (ListenAddress, NonZeroU16);
+
 impl Snapshot {
-    /// TLS of a listener; `None` where it speaks plaintext, or its settings make no TLS.
+    /// TLS of a listener that speaks it, removed only just perhaps; `None` where its settings make no TLS.
     pub(crate) fn listener_tls(&self, listener: &Listener) -> Option<ListenerContext> {
-        self.tls.get(&listener.name).cloned()
+        let place = (listener.address, listener.port);
+        self.tls.get(&place).or_else(|| self.last_tls.get(&place)).cloned()
     }
 }
 
@@ -132,6 +139,7 @@ impl SnapshotBuilder {
             pools: ShardedMap::default(),
             certificates: Arc::default(),
             tls: HashMap::new(),
+            last_tls: HashMap::new(),
         };
         Ok(Self { snapshot, resolved: HashMap::new(), tls: ServerTls::new()?, states, metrics, seed })
     }
@@ -182,6 +190,7 @@ impl SnapshotBuilder {
         let mut contexts = HashMap::new();
         for listener in &snapshot.proxy.listeners {
             let Some(settings) = &listener.tls else { continue };
+            let place = (listener.address, listener.port);
             let store = Arc::clone(&snapshot.certificates);
             match self.tls.listener(
                 settings,
@@ -190,17 +199,18 @@ impl SnapshotBuilder {
                 store,
             ) {
                 Ok(context) => {
-                    contexts.insert(Arc::clone(&listener.name), context);
+                    contexts.insert(place, context);
                 }
                 Err(error) => {
                     errors.push((Arc::clone(&listener.name), error));
-                    if let Some(before) = snapshot.tls.remove(&listener.name) {
-                        contexts.insert(Arc::clone(&listener.name), before);
+                    if let Some(before) = snapshot.tls.remove(&place) {
+                        contexts.insert(place, before);
                     }
                 }
             }
         }
-        snapshot.tls = contexts;
+        snapshot.last_tls = std::mem::replace(&mut snapshot.tls, contexts);
+        snapshot.last_tls.retain(|place, _| !snapshot.tls.contains_key(place));
         errors
     }
 
@@ -218,3 +228,6 @@ impl SnapshotBuilder {
         Arc::new(self.snapshot.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
