@@ -151,29 +151,31 @@ async fn plan(Shared(app): Shared<App>, Query(query): Query<Vec<(String, String)
             format!("{PLANS} plans are being read already; try again"),
         );
     };
-    let plan = app.state.plan();
-    let missing = format!("there is nothing of {filter} in revision {} of the plan", plan.revision);
     let (begun, begins) = oneshot::channel();
     let (reader, writer) = tokio::io::duplex(PIPE);
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let view = View::of(&plan, &filter);
+        let plan = app.state.plan();
         // Whoever does not wait any more does not read either.
-        let _ = begun.send(view.is_some());
-        if let Some(view) = view {
-            let mut out = BufWriter::with_capacity(PIPE, SyncIoBridge::new(writer));
-            let written = serde_json::to_writer(&mut out, &view).map_err(std::io::Error::from);
-            if let Err(error) = written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-                tracing::debug!(%error, "a reader of the plan went away");
-            }
+        let Some(view) = View::of(&plan, &filter) else {
+            let revision = plan.revision;
+            let _ =
+                begun.send(Err(format!("there is nothing of {filter} in revision {revision} of the plan")));
+            return;
+        };
+        let _ = begun.send(Ok(()));
+        let mut out = BufWriter::with_capacity(PIPE, SyncIoBridge::new(writer));
+        let written = serde_json::to_writer(&mut out, &view).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+            tracing::debug!(%error, "a reader of the plan went away");
         }
     });
     match begins.await {
-        Ok(true) => {
+        Ok(Ok(())) => {
             let body = Body::from_stream(ReaderStream::with_capacity(reader, PIPE));
             ([(header::CONTENT_TYPE, "application/json")], body).into_response()
         }
-        Ok(false) => text(StatusCode::NOT_FOUND, missing),
+        Ok(Err(missing)) => text(StatusCode::NOT_FOUND, missing),
         Err(_) => failed(),
     }
 }

@@ -20,12 +20,18 @@ use tokio::sync::oneshot;
 
 struct Fake {
     plan: Plan,
+    /// Whether somebody has asked for the plan.
+    asked: AtomicBool,
+    /// Whoever holds it keeps the plan from being given.
+    slow: Mutex<()>,
     ready: AtomicBool,
     level: Mutex<String>,
 }
 
 impl State for Fake {
     fn plan(&self) -> Plan {
+        self.asked.store(true, Ordering::SeqCst);
+        let _slow = self.slow.lock();
         self.plan.clone()
     }
 
@@ -83,7 +89,13 @@ fn fake() -> Fake {
         plan.conditions
             .insert(ObjectRef::new(Kind::HttpLoadBalancer, "tenant-paris", name), [condition].into());
     }
-    Fake { plan, ready: AtomicBool::new(true), level: Mutex::new("info".into()) }
+    Fake {
+        plan,
+        asked: AtomicBool::default(),
+        slow: Mutex::default(),
+        ready: AtomicBool::new(true),
+        level: Mutex::new("info".into()),
+    }
 }
 
 /// A port that is open as long as this lives.
@@ -370,6 +382,22 @@ fn a_large_plan_holds_up_nobody() {
     }
     let plan: Value = serde_json::from_str(&port.curl("/plan", &[])).unwrap();
     assert_eq!(plan["hosts"].as_object().unwrap().len(), 30_001);
+}
+
+#[test]
+fn a_plan_that_is_slow_to_get_holds_up_nobody() {
+    let port = Port::open(Scope::Full, fake());
+    let slow = port.state.slow.lock().unwrap();
+    let mut waiting = port.connect();
+    waiting.write_all(b"GET /plan HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !port.state.asked.load(Ordering::SeqCst) {
+        assert!(Instant::now() < deadline, "nobody asks for the plan");
+        std::thread::yield_now();
+    }
+    assert_eq!(port.ask("GET", "/livez", "").0, 200);
+    drop(slow);
+    waiting.read_exact(&mut [0; 15]).unwrap();
 }
 
 #[test]
