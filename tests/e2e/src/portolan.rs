@@ -33,6 +33,7 @@ pub struct Setup {
     https: String,
     listeners: String,
     args: Vec<String>,
+    small_pages: bool,
 }
 
 /// A running Portolan, killed when dropped.
@@ -105,6 +106,13 @@ impl Setup {
         self
     }
 
+    /// Takes its memory in pages of 4 KiB, so that [`Portolan::rss_kib`] tells what is held: a transparent huge page counts as
+    /// 2 MiB as soon as one byte of it is touched, and comes and goes as a whole.
+    pub fn small_pages(mut self) -> Self {
+        self.small_pages = true;
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(self) -> Portolan {
         let mut said = String::new();
@@ -135,6 +143,10 @@ impl Setup {
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&config).arg("--admin").arg(format!("127.0.0.1:{admin}"));
         command.args(&self.args).env("NO_COLOR", "1");
+        if self.small_pages {
+            // The allocator asks the kernel for huge pages, or has them forbidden to its process.
+            command.env("MIMALLOC_ALLOW_THP", "0");
+        }
         let child = Child::start(&mut command, &folder.path().join("output.log"));
         let mut portolan = Portolan { folder, child, http, https, admin };
         let ready = within(START, || {
