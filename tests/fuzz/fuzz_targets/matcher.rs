@@ -65,7 +65,6 @@ fuzz_target!(|text: &str| {
     assert_eq!(by.map(|by| by.pattern(&host).to_string()), expected);
     let explanation = router.explain(&request);
     assert_eq!(explanation.winner().map(|winner| winner.rule), found);
-    assert!(!explanation.to_string().is_empty());
 });
 
 fn rule(line: &str) -> Option<(HostPattern, RouteMatch)> {
