@@ -4,7 +4,7 @@
 //! document in it that cannot be told apart, keeps what it last declared. Cost: an update reads the files it is told of, and
 //! only those whose content differs are parsed; a scan costs a `stat` per file.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
@@ -17,7 +17,8 @@ use portolan_api::{Checks, Diagnostic, FileObjects, Reader, Severity};
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::intent::Delta;
 
-use crate::index::{Change, Duplicate, Entry, Index};
+use crate::index::{Change, Entry, Index};
+use crate::told::Told;
 use crate::walk::{Stamp, is_gone, is_manifest, join, walk};
 
 /// Reads one file's text; its first argument is the file's name, relative to the folder.
@@ -34,9 +35,10 @@ const EMPTIED: &str = "it is empty; delete the file to remove its objects";
 pub struct Batch {
     /// What to apply, in order.
     pub deltas: Vec<Delta>,
-    /// The files that were parsed, or are gone: what was said about them before no longer holds.
+    /// The files that were parsed or are gone, and those of which something else is to be said than before (`.` is the folder
+    /// itself): what was said of them before no longer holds.
     pub files: Vec<Arc<str>>,
-    /// What is to be said about the files that were read, and about what stands in several of them.
+    /// All that is to be said of these files.
     pub diagnostics: Vec<Diagnostic>,
     /// Whether it is the first, with everything that the folder holds.
     pub first: bool,
@@ -92,6 +94,12 @@ impl Dirt {
         }
     }
 
+    /// Whether a path or a folder around it may have changed.
+    fn covers(&self, path: &str) -> bool {
+        let around = path.match_indices('/').map(|(at, _)| &path[..at]);
+        self.anything || around.chain([path]).any(|path| self.paths.contains(path))
+    }
+
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty() && !self.anything && !self.everything
@@ -113,8 +121,7 @@ pub struct Folder {
     readers: Vec<ReadFile>,
     known: BTreeMap<Arc<str>, Known>,
     index: Index,
-    /// What was said of files and folders that cannot be read, so that it is not said at each look.
-    complaints: HashMap<String, String>,
+    told: Told,
     started: bool,
 }
 
@@ -153,7 +160,7 @@ impl Folder {
             readers,
             known: BTreeMap::new(),
             index: Index::default(),
-            complaints: HashMap::new(),
+            told: Told::default(),
             started: false,
         }
     }
@@ -177,27 +184,21 @@ impl Folder {
         }
         self.started = true;
         let mut change = Change::default();
+        let mut unreadable = found.unreadable;
         for (name, read) in self.read_all(found.files, everything) {
-            match self.take_in(&mut change, &name, read, &mut batch) {
-                Some(error) => found.unreadable.push((name.to_string(), error)),
-                None => _ = self.complaints.remove(&*name),
+            if let Some(error) = self.take_in(&mut change, &name, read) {
+                unreadable.push((name.to_string(), error));
             }
         }
-        if everything || dirt.anything {
-            let unreadable: HashSet<&str> = found.unreadable.iter().map(|(path, _)| &**path).collect();
-            self.complaints.retain(|path, _| !everything && unreadable.contains(&**path));
-        }
-        for (path, error) in found.unreadable {
-            let message = format!("cannot be read: {error}; what it said before stays in force");
-            if self.complaints.get(&path) != Some(&message) {
-                let file = if path.is_empty() { "." } else { &path };
-                batch.diagnostics.push(said(file, 1, Severity::Error, message.clone()));
-                self.complaints.insert(path, message);
-            }
-        }
-        let (deltas, duplicates) = self.index.finish(change);
+        let complaint = |(path, error): (String, io::Error)| {
+            (path.into(), format!("cannot be read: {error}; what it said before stays in force"))
+        };
+        let unreadable = unreadable.into_iter().map(complaint).collect();
+        self.told.unreadable(unreadable, |path| everything || dirt.covers(path), everything);
+        let (deltas, files) = self.index.finish(change);
+        files.iter().for_each(|file| self.told.touch(file));
         batch.deltas = deltas;
-        batch.diagnostics.extend(duplicates.into_iter().map(duplicate));
+        (batch.files, batch.diagnostics) = self.told.say(|file| self.index.duplicates(file));
         batch
     }
 
@@ -274,24 +275,17 @@ impl Folder {
     }
 
     /// Takes in what reading a file came to; gives back why it could not be read.
-    fn take_in(
-        &mut self,
-        change: &mut Change,
-        name: &Arc<str>,
-        read: Read,
-        batch: &mut Batch,
-    ) -> Option<io::Error> {
+    fn take_in(&mut self, change: &mut Change, name: &Arc<str>, read: Read) -> Option<io::Error> {
         match read {
             Read::Same(known) => {
                 self.known.insert(Arc::clone(name), known);
             }
             Read::New(_, file) if file.is_empty() && !self.index.entries(name).is_empty() => {
                 // As likely as not somebody is about to write it: `> file` empties it first.
-                return Some(io::Error::new(io::ErrorKind::InvalidData, EMPTIED));
+                return self.take_in(change, name, Read::Unreadable(io::Error::other(EMPTIED)));
             }
             Read::New(known, file) => {
-                batch.files.push(Arc::clone(name));
-                batch.diagnostics.extend(file.all_diagnostics().into_iter().cloned());
+                self.told.read(name, file.all_diagnostics().into_iter().cloned().collect());
                 // An error of no object, or a torn document: an object that is missing may be just the one that could not be told.
                 let told = file.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Error);
                 let whole = told && !file.torn;
@@ -305,11 +299,17 @@ impl Folder {
                 self.known.insert(Arc::clone(name), known);
             }
             Read::Gone => {
-                batch.files.push(Arc::clone(name));
+                self.told.read(name, Vec::new());
                 self.index.set(change, name, Vec::new());
                 self.known.remove(name);
             }
-            Read::Unreadable(error) => return Some(error),
+            Read::Unreadable(error) => {
+                // It is to be read again at the next look, whatever its stamp.
+                if let Some(known) = self.known.get_mut(name) {
+                    known.stamp = None;
+                }
+                return Some(error);
+            }
         }
         None
     }
@@ -342,38 +342,6 @@ fn read_one(root: &Path, file: &str, known: Option<&Known>, reader: &mut ReadFil
 
 fn is_in(file: &str, folder: &str) -> bool {
     file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn duplicate(duplicate: Duplicate) -> Diagnostic {
-    let line = |entry: &Entry| match entry {
-        Entry::Valid(object) => object.meta.place.as_ref().map_or(1, |place| place.line),
-        Entry::Invalid(_) => 1,
-    };
-    let id = duplicate.entry.id();
-    let message = format!(
-        "{id} is declared in {}:{} already; that one counts",
-        duplicate.first_file,
-        line(&duplicate.first)
-    );
-    let object = Some(id.clone());
-    let line = line(&duplicate.entry);
-    Diagnostic { object, ..said(&duplicate.file, line, Severity::Error, message) }
-}
-
-fn said(file: &str, line: u32, severity: Severity, message: String) -> Diagnostic {
-    Diagnostic {
-        severity,
-        object: None,
-        file: file.to_owned(),
-        line,
-        column: 1,
-        field: String::new(),
-        found: String::new(),
-        message,
-        expected: None,
-        suggestion: None,
-        secret: false,
-    }
 }
 
 /// What a file declares.

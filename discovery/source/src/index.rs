@@ -5,7 +5,7 @@
 //! changed hold, plus a hash look-up per object in them.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -27,6 +27,13 @@ impl Entry {
         match self {
             Self::Valid(object) => &object.meta.id,
             Self::Invalid(invalid) => &invalid.0,
+        }
+    }
+
+    fn line(&self) -> u32 {
+        match self {
+            Self::Valid(object) => object.meta.place.as_ref().map_or(1, |place| place.line),
+            Self::Invalid(_) => 1,
         }
     }
 
@@ -101,23 +108,24 @@ pub(crate) struct Index {
     objects: HashSet<Declared>,
 }
 
-/// A change that is being collected: what counted before it, by object.
+/// A change that is being collected: what counted before it, by object, and what did not where something did not.
 #[derive(Debug, Default)]
 pub(crate) struct Change {
     before: BTreeMap<ObjectRef, Option<Entry>>,
+    losers: BTreeMap<ObjectRef, Vec<Duplicate>>,
 }
 
-/// An object that another declaration keeps from counting.
-#[derive(Debug, PartialEq)]
+/// A declaration that another one keeps from counting.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Duplicate {
-    /// The one that does not count.
-    pub(crate) entry: Entry,
-    /// Its file.
+    /// What it declares.
+    pub(crate) id: ObjectRef,
+    /// Where it stands.
     pub(crate) file: Arc<str>,
-    /// The file of the one that counts.
+    pub(crate) line: u32,
+    /// Where the one stands that counts.
     pub(crate) first_file: Arc<str>,
-    /// The one that counts.
-    pub(crate) first: Entry,
+    pub(crate) first_line: u32,
 }
 
 impl Index {
@@ -134,6 +142,10 @@ impl Index {
         for entry in old.map_or(&[][..], |file| &file.entries).iter().chain(&entries) {
             if !change.before.contains_key(entry.id()) {
                 change.before.insert(entry.id().clone(), self.winner(entry.id()).cloned());
+                let losers: Vec<_> = self.losers(entry.id()).collect();
+                if !losers.is_empty() {
+                    change.losers.insert(entry.id().clone(), losers);
+                }
             }
         }
         if let Some(number) = number {
@@ -154,32 +166,55 @@ impl Index {
         self.by_name.insert(Arc::clone(name), number);
     }
 
-    /// What the change comes to, in the order of kinds and names, and what of it is declared more than once.
-    pub(crate) fn finish(&self, change: Change) -> (Vec<Delta>, Vec<Duplicate>) {
-        let (mut deltas, mut duplicates) = (Vec::new(), Vec::new());
+    /// What the change comes to, in the order of kinds and names, and the files whose duplicates are others than before.
+    pub(crate) fn finish(&self, mut change: Change) -> (Vec<Delta>, BTreeSet<Arc<str>>) {
+        let (mut deltas, mut files) = (Vec::new(), BTreeSet::new());
         for (id, before) in change.before {
-            let after = self.winner(&id);
-            match after {
+            match self.winner(&id) {
                 None if before.is_some() => deltas.push(Delta::Delete(id.clone())),
                 Some(entry) if before.as_ref() != Some(entry) => deltas.push(entry.delta()),
                 _ => {}
             }
-            let places = self.objects.get(&id).map_or(&[][..], |declared| declared.places.as_slice());
-            if let [first, others @ ..] = places
-                && let Some((first_file, first)) = self.at(*first)
-            {
-                duplicates.extend(others.iter().filter_map(|&at| {
-                    let (file, entry) = self.at(at)?;
-                    Some(Duplicate {
-                        entry: entry.clone(),
-                        file: Arc::clone(file),
-                        first_file: Arc::clone(first_file),
-                        first: first.clone(),
-                    })
-                }));
+            let before = change.losers.remove(&id).unwrap_or_default();
+            let now: Vec<_> = self.losers(&id).collect();
+            if before != now {
+                files.extend(before.into_iter().chain(now).map(|duplicate| duplicate.file));
             }
         }
-        (deltas, duplicates)
+        (deltas, files)
+    }
+
+    /// The declarations in a file that do not count.
+    pub(crate) fn duplicates(&self, file: &str) -> Vec<Duplicate> {
+        let Some(&number) = self.by_name.get(file) else { return Vec::new() };
+        let places = (0u32..).map(|place| (number, place)).zip(self.entries(file));
+        places.filter_map(|(at, entry)| self.duplicate(at, *self.places(entry.id()).first()?)).collect()
+    }
+
+    /// The declarations of an object that do not count.
+    fn losers(&self, id: &ObjectRef) -> impl Iterator<Item = Duplicate> {
+        let places = self.places(id);
+        places.iter().filter_map(|&at| self.duplicate(at, places[0]))
+    }
+
+    /// The declaration at a place, unless it is the first.
+    fn duplicate(&self, at: At, first: At) -> Option<Duplicate> {
+        if at == first {
+            return None;
+        }
+        let ((file, entry), (first_file, first)) = (self.at(at)?, self.at(first)?);
+        Some(Duplicate {
+            id: entry.id().clone(),
+            file: Arc::clone(file),
+            line: entry.line(),
+            first_file: Arc::clone(first_file),
+            first_line: first.line(),
+        })
+    }
+
+    /// Where an object is declared, in the order in which it counts.
+    fn places(&self, id: &ObjectRef) -> &[At] {
+        self.objects.get(id).map_or(&[], |declared| declared.places.as_slice())
     }
 
     fn at(&self, (file, place): At) -> Option<(&Arc<str>, &Entry)> {
@@ -189,7 +224,7 @@ impl Index {
 
     /// The declaration that counts.
     fn winner(&self, id: &ObjectRef) -> Option<&Entry> {
-        let first = self.objects.get(id)?.places.as_slice().first()?;
+        let first = self.places(id).first()?;
         self.at(*first).map(|(_, entry)| entry)
     }
 

@@ -10,6 +10,7 @@
 mod batch;
 mod folder;
 mod index;
+mod told;
 mod walk;
 mod watch;
 

@@ -131,7 +131,7 @@ fn watch(mut folder: Folder, shared: &Arc<Shared>, batches: &mpsc::Sender<Batch>
         if dirt.anything || dirt.everything {
             poll_at = Instant::now() + POLL.max(began.elapsed() * POLL_SHARE);
         }
-        let worth_sending = batch.first || !batch.deltas.is_empty() || !batch.diagnostics.is_empty();
+        let worth_sending = batch.first || !batch.deltas.is_empty() || !batch.files.is_empty();
         if worth_sending && batches.blocking_send(batch).is_err() {
             return;
         }

@@ -8,6 +8,7 @@ use portolan_model::inventory::NodeSet;
 use tempfile::TempDir;
 
 use super::*;
+use crate::told::error;
 
 /// A reader of a language of its own: a line is an object, `name generation`; `name !` is an invalid one, `?` cannot be
 /// told apart. It counts its calls.
@@ -23,14 +24,14 @@ pub(crate) fn line_reader(calls: &Arc<AtomicUsize>) -> ReadFile {
             match rest.parse() {
                 _ if name == "?" => {
                     let message = "cannot be told apart".to_owned();
-                    read.diagnostics.push(said(file, line, Severity::Error, message));
+                    read.diagnostics.push(error(file, line, message));
                 }
                 Ok(generation) => read.objects.push(Object {
                     meta: Meta { id, created: None, generation, origin: None, place },
                     spec: Spec::NodeSet(NodeSet { nodes: Vec::new() }),
                 }),
                 Err(_) => {
-                    let what = said(file, line, Severity::Error, "not a generation".to_owned());
+                    let what = error(file, line, "not a generation".to_owned());
                     read.invalid.push((id.clone(), vec![Diagnostic { object: Some(id), ..what }]));
                 }
             }
@@ -233,7 +234,9 @@ fn what_cannot_be_read_keeps_what_it_said() {
     assert!(batch.deltas.is_empty());
     assert!(batch.diagnostics[0].message.contains("it is not UTF-8 text"), "{:?}", batch.diagnostics);
     assert!(rig.folder.update(&Dirt::anything()).diagnostics.is_empty(), "it is said once");
-    assert_eq!(rig.folder.update(&Dirt::everything()).diagnostics.len(), 1, "and again when asked");
+    let again = rig.folder.update(&Dirt::everything()).diagnostics;
+    assert_eq!(again, batch.diagnostics, "and again when asked");
+    assert_eq!(again.len(), 2, "beside what is wrong with what is in force");
     rig.write("a.yaml", "b 2");
     assert_eq!(spell(&rig.at("a.yaml").deltas), ["-a", "+b2"]);
 }
@@ -298,6 +301,75 @@ fn the_first_file_by_name_counts_and_the_other_is_told() {
     assert!(said[0].contains("is declared in m.yaml:2 already; that one counts"), "{said:?}");
     fs::remove_file(rig.path("m.yaml")).unwrap();
     assert_eq!(spell(&rig.at("m.yaml").deltas), ["+a2", "-x"]);
+}
+
+/// What whoever heeds all batches believes is wrong, as the admin port does.
+#[derive(Default)]
+struct Believed(BTreeMap<String, Vec<String>>);
+
+impl Believed {
+    fn heed(&mut self, batch: Batch) -> Vec<String> {
+        for file in &batch.files {
+            self.0.remove(&**file);
+        }
+        for said in batch.diagnostics {
+            assert!(batch.files.contains(&said.file.as_str().into()), "{said}");
+            self.0.entry(said.file.clone()).or_default().push(said.to_string());
+        }
+        self.0.values().flatten().cloned().collect()
+    }
+}
+
+#[test]
+fn what_was_said_of_a_file_is_taken_back() {
+    let mut rig = Rig::new();
+    let mut believed = Believed::default();
+    rig.write("a.yaml", "a 1");
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::anything())).len(), 0);
+    rig.write("a.yaml", "a 1\n?");
+    assert_eq!(believed.heed(rig.at("a.yaml")).len(), 1);
+    rig.write("a.yaml", "a 1");
+    let batch = rig.at("a.yaml");
+    assert!(batch.deltas.is_empty() && !batch.files.is_empty(), "{batch:?}");
+    assert_eq!(believed.heed(batch).len(), 0, "restored");
+
+    fs::write(rig.path("a.yaml"), b"\xff").unwrap();
+    assert_eq!(believed.heed(rig.at("a.yaml")).len(), 1);
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::anything())).len(), 1);
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::everything())).len(), 1, "said again, not twice");
+    rig.write("a.yaml", "a 1");
+    assert_eq!(believed.heed(rig.at("a.yaml")).len(), 0, "the same bytes are back");
+
+    let moved = TempDir::new().unwrap();
+    fs::rename(rig.temp.path(), moved.path().join("elsewhere")).unwrap();
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::anything())).len(), 1);
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::everything())).len(), 1, "said again, not twice");
+    fs::rename(moved.path().join("elsewhere"), rig.temp.path()).unwrap();
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::anything())).len(), 0, "the folder is back");
+}
+
+#[test]
+fn a_duplicate_is_said_once_and_taken_back() {
+    let mut rig = Rig::new();
+    let mut believed = Believed::default();
+    rig.write("m.yaml", "a 1");
+    rig.write("n.yaml", "x 1\na 2\n?");
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::anything())).len(), 2);
+    rig.write("m.yaml", "a 3");
+    let batch = rig.at("m.yaml");
+    assert!(batch.diagnostics.is_empty(), "nothing else is to be said: {batch:?}");
+    assert_eq!(believed.heed(batch).len(), 2);
+    rig.write("m.yaml", "y 1\na 3");
+    let said = believed.heed(rig.at("m.yaml"));
+    assert!(said.len() == 2 && said.iter().any(|said| said.contains("declared in m.yaml:2")), "{said:?}");
+    assert_eq!(believed.heed(rig.folder.update(&Dirt::everything())).len(), 2);
+    rig.write("n.yaml", "x 2\na 2\n?");
+    assert_eq!(believed.heed(rig.at("n.yaml")).len(), 2, "the loser is edited");
+    fs::remove_file(rig.path("m.yaml")).unwrap();
+    assert_eq!(believed.heed(rig.at("m.yaml")).len(), 1, "the winner is gone");
+    rig.write("n.yaml", "a 2\na 3");
+    let said = believed.heed(rig.at("n.yaml"));
+    assert!(said.len() == 1 && said[0].contains("declared in n.yaml:1"), "twice in one file: {said:?}");
 }
 
 #[test]

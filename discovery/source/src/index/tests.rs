@@ -25,7 +25,8 @@ fn step(index: &mut Index, files: &[(&str, &[Entry])]) -> (Vec<String>, Vec<Stri
     for (file, entries) in files {
         index.set(&mut change, &Arc::from(*file), entries.to_vec());
     }
-    let (deltas, duplicates) = index.finish(change);
+    let (deltas, touched) = index.finish(change);
+    let duplicates: Vec<_> = touched.iter().flat_map(|file| index.duplicates(file)).collect();
     let deltas = deltas
         .iter()
         .map(|delta| match delta {
@@ -34,13 +35,11 @@ fn step(index: &mut Index, files: &[(&str, &[Entry])]) -> (Vec<String>, Vec<Stri
             Delta::Invalid(id, _) => format!("!{}", id.name),
         })
         .collect();
-    let duplicates = duplicates
-        .iter()
-        .map(|duplicate| {
-            format!("{} in {} after {}", duplicate.entry.id().name, duplicate.file, duplicate.first_file)
-        })
-        .collect();
-    (deltas, duplicates)
+    (deltas, duplicates.iter().map(spell_duplicate).collect())
+}
+
+fn spell_duplicate(duplicate: &Duplicate) -> String {
+    format!("{} in {} after {}", duplicate.id.name, duplicate.file, duplicate.first_file)
 }
 
 #[test]
@@ -78,27 +77,41 @@ proptest! {
     ) {
         let names = ["f0", "f1", "f2", "f3"];
         let (mut index, mut files, mut seen) = (Index::default(), BTreeMap::new(), BTreeMap::new());
+        let mut told = BTreeMap::new();
         for step in steps {
             let mut change = Change::default();
+            let mut touched: BTreeSet<Arc<str>> = step.iter().map(|(file, _)| names[*file].into()).collect();
             for (file, objects) in step {
                 let entries: Vec<_> = objects.iter().map(|(name, generation)| valid(names[*name], *generation)).collect();
                 files.insert(names[file], entries.clone());
                 index.set(&mut change, &names[file].into(), entries);
             }
-            for delta in index.finish(change).0 {
+            let (deltas, others) = index.finish(change);
+            touched.extend(others);
+            for file in touched {
+                let lost: Vec<_> = index.duplicates(&file).iter().map(spell_duplicate).collect();
+                told.insert(file, lost);
+            }
+            for delta in deltas {
                 match delta {
                     Delta::Apply(object) => { seen.insert(object.meta.id.clone(), object); }
                     Delta::Delete(id) => { prop_assert!(seen.remove(&id).is_some()); }
                     Delta::Invalid(..) => prop_assert!(false),
                 }
             }
-            let mut expected = BTreeMap::new();
-            for entry in files.values().flatten() {
+            let (mut expected, mut first, mut lost) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+            for (file, entry) in files.iter().flat_map(|(file, entries)| entries.iter().map(move |entry| (file, entry))) {
                 if let Entry::Valid(object) = entry {
+                    let name = &object.meta.id.name;
+                    match first.get(name) {
+                        Some(first) => lost.push(format!("{name} in {file} after {first}")),
+                        None => _ = first.insert(name.clone(), file),
+                    }
                     expected.entry(object.meta.id.clone()).or_insert_with(|| Arc::clone(object));
                 }
             }
             prop_assert_eq!(&seen, &expected);
+            prop_assert_eq!(told.values().flatten().collect::<Vec<_>>(), lost.iter().collect::<Vec<_>>());
         }
     }
 }

@@ -38,6 +38,12 @@ impl Rig {
         fs::write(self.path(file), text).unwrap();
     }
 
+    /// Writes a file in one step.
+    fn put(&self, file: &str, text: &str) {
+        self.write("new", text);
+        fs::rename(self.path("new"), self.path(file)).unwrap();
+    }
+
     async fn next(&mut self) -> Vec<String> {
         let batch = timeout(SOON, self.batches.recv()).await.unwrap().unwrap();
         assert!(!batch.first);
@@ -153,6 +159,17 @@ async fn a_reload_says_again_what_is_wrong() {
     rig.watch.reload();
     let batch = timeout(SOON, rig.batches.recv()).await.unwrap().unwrap();
     assert_eq!(batch.diagnostics.len(), 1);
+}
+
+#[tokio::test]
+async fn a_restored_file_is_no_longer_told_of() {
+    let (mut rig, _) = Rig::new(&[("a.yaml", "a 1")]).await;
+    rig.put("a.yaml", "a 1\n?");
+    let broken = timeout(SOON, rig.batches.recv()).await.unwrap().unwrap();
+    assert_eq!(broken.diagnostics.len(), 1);
+    rig.put("a.yaml", "a 1");
+    let restored = timeout(SOON, rig.batches.recv()).await.unwrap().unwrap();
+    assert!(restored.diagnostics.is_empty() && *restored.files == ["a.yaml".into()], "{restored:?}");
 }
 
 #[test]
