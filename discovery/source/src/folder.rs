@@ -9,6 +9,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -24,7 +25,7 @@ use crate::walk::{Stamp, is_gone, is_manifest, join, walk};
 /// Reads one file's text; its first argument is the file's name, relative to the folder.
 pub(crate) type ReadFile = Box<dyn FnMut(&str, &str) -> FileObjects + Send>;
 
-/// Below this many files one thread reads them all.
+/// Up to this many files one thread reads them all.
 const FEW: usize = 64;
 
 /// Why a file is not taken at its word that held objects and is blank now.
@@ -117,7 +118,7 @@ struct Known {
 /// A folder of manifests; see the module's documentation.
 pub struct Folder {
     root: PathBuf,
-    /// One per thread that reads, the first for what one thread does alone.
+    /// One per thread that reads.
     readers: Vec<ReadFile>,
     known: BTreeMap<Arc<str>, Known>,
     index: Index,
@@ -251,24 +252,23 @@ impl Folder {
     fn read_all(&mut self, files: BTreeSet<Arc<str>>, everything: bool) -> Vec<(Arc<str>, Read)> {
         let files: Vec<Arc<str>> = files.into_iter().collect();
         let (root, known) = (&self.root, &self.known);
-        let read = |reader: &mut ReadFile, files: &[Arc<str>]| -> Vec<(Arc<str>, Read)> {
-            let known = |file| known.get(file).filter(|_| !everything);
-            files.iter().map(|file| (Arc::clone(file), read_one(root, file, known(file), reader))).collect()
+        let read = |reader: &mut ReadFile, file: &Arc<str>| {
+            let known = known.get(file).filter(|_| !everything);
+            // A reader that panics must not take the folder with it: what was known stays.
+            let read = catch_unwind(AssertUnwindSafe(|| read_one(root, file, known, reader)));
+            let failed = |_| Read::Unreadable(io::Error::other("the reader failed"));
+            (Arc::clone(file), read.unwrap_or_else(failed))
         };
-        if files.len() < FEW {
-            return self.readers.first_mut().map_or_else(Vec::new, |reader| read(reader, &files));
-        }
-        let share = files.len().div_ceil(self.readers.len());
+        let share = files.len().div_ceil(self.readers.len()).max(FEW);
         thread::scope(|scope| {
-            let readers = self.readers.iter_mut().zip(files.chunks(share));
-            let threads: Vec<_> =
-                readers.map(|(reader, share)| (share, scope.spawn(|| read(reader, share)))).collect();
-            let ended = |(share, thread): (&[Arc<str>], thread::ScopedJoinHandle<'_, Vec<_>>)| {
-                // A reader that panics must not take the folder with it: what was known stays.
-                thread.join().unwrap_or_else(|_| {
-                    let failed = || Read::Unreadable(io::Error::other("the reader failed"));
-                    share.iter().map(|file| (Arc::clone(file), failed())).collect()
+            let shares = self.readers.iter_mut().zip(files.chunks(share));
+            let threads: Vec<_> = shares
+                .map(|(reader, share)| {
+                    scope.spawn(|| share.iter().map(|file| read(reader, file)).collect::<Vec<_>>())
                 })
+                .collect();
+            let ended = |thread: thread::ScopedJoinHandle<'_, Vec<_>>| {
+                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
             };
             threads.into_iter().flat_map(ended).collect()
         })

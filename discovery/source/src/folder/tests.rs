@@ -11,7 +11,7 @@ use super::*;
 use crate::told::error;
 
 /// A reader of a language of its own: a line is an object, `name generation`; `name !` is an invalid one, `?` cannot be
-/// told apart. It counts its calls.
+/// told apart; `boom` is a bug of its own. It counts its calls.
 pub(crate) fn line_reader(calls: &Arc<AtomicUsize>) -> ReadFile {
     let calls = Arc::clone(calls);
     Box::new(move |file, text| {
@@ -21,6 +21,7 @@ pub(crate) fn line_reader(calls: &Arc<AtomicUsize>) -> ReadFile {
             let (name, rest) = text.split_once(' ').unwrap_or((text, "0"));
             let id = ObjectRef::new(Kind::NodeSet, "tenant-paris", name);
             let place = Some(Place { file: file.into(), line });
+            assert_ne!(name, "boom");
             match rest.parse() {
                 _ if name == "?" => {
                     let message = "cannot be told apart".to_owned();
@@ -239,6 +240,25 @@ fn what_cannot_be_read_keeps_what_it_said() {
     assert_eq!(again.len(), 2, "beside what is wrong with what is in force");
     rig.write("a.yaml", "b 2");
     assert_eq!(spell(&rig.at("a.yaml").deltas), ["-a", "+b2"]);
+}
+
+#[test]
+fn a_reader_that_panics_takes_nothing_with_it() {
+    for many in [1, 2 * FEW] {
+        let mut rig = Rig::new();
+        rig.write("a.yaml", "a 1");
+        rig.all();
+        rig.write("a.yaml", "boom");
+        for number in 0..many {
+            rig.write(&format!("{number}.yaml"), &format!("o{number} 1"));
+        }
+        let batch = rig.folder.update(&Dirt::anything());
+        assert_eq!(batch.deltas.len(), many, "all but that file");
+        assert_eq!(batch.diagnostics.len(), 1);
+        assert!(batch.diagnostics[0].message.contains("the reader failed"), "{:?}", batch.diagnostics);
+        rig.write("a.yaml", "a 2");
+        assert_eq!(spell(&rig.at("a.yaml").deltas), ["+a2"]);
+    }
 }
 
 #[test]
