@@ -1,8 +1,10 @@
 //! What stands in the files of a folder, and what does it come to when some of them may have changed?
 //!
-//! Invariants: the deltas of all batches, in order, are exactly what the folder declares; a file that cannot be read, or a
-//! document in it that cannot be told apart, keeps what it last declared. Cost: an update reads the files it is told of, and
-//! only those whose content differs are parsed; a scan costs a `stat` per file.
+//! Invariant: the deltas of all batches, applied in order, come to what the files declare, each object as in the first file
+//! that declares it. What a file declares is what its last reading made out, and beside that what the reading before made out and
+//! this one may have missed: all of it where the file cannot be read or was emptied, the objects that are not in it where a
+//! document is torn or cannot be told apart. Cost: an update reads the files it is told of, and only those whose content
+//! differs are parsed; a scan costs a `stat` per file.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
