@@ -67,19 +67,33 @@ pub(crate) fn absolute(path: &str) -> Result<(), Flaw> {
         )
         .meant(absolute(&meant).is_ok().then_some(meant)));
     }
-    let bytes = path.as_bytes();
+    characters(path, path, "", "path", "a path without query and fragment; other characters percent-encoded")
+}
+
+/// A path and maybe a query, as they stand in a request: RFC 3986 §3.3 and §3.4.
+pub(crate) fn with_query(target: &str) -> Result<(), Flaw> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    absolute(path)?;
+    characters(target, query, "?", "query", "a query without fragment; other characters percent-encoded")
+}
+
+/// Whether `part` of a path holds what may stand in one, or one of `besides`.
+fn characters(path: &str, part: &str, besides: &str, what: &str, expected: &str) -> Result<(), Flaw> {
+    let bytes = part.as_bytes();
     for (index, &byte) in bytes.iter().enumerate() {
         let ok = match byte {
             b'%' => bytes.get(index + 1..index + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)),
-            byte => byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte),
+            byte => {
+                byte.is_ascii_alphanumeric()
+                    || b"/-._~!$&'()*+,;=:@".contains(&byte)
+                    || besides.as_bytes().contains(&byte)
+            }
         };
         if !ok {
-            let rest = path.get(index..).and_then(|rest| rest.chars().next());
-            let what = rest.map_or_else(|| "a broken character".to_owned(), |c| format!("{c:?}"));
-            return Err(Flaw::new(
-                format!("the path {path:?} holds {what}, which no path can"),
-                "a path without query and fragment; other characters percent-encoded",
-            ));
+            let rest = part.get(index..).and_then(|rest| rest.chars().next());
+            let found = rest.map_or_else(|| "a broken character".to_owned(), |c| format!("{c:?}"));
+            let message = format!("the path {path:?} holds {found}, which no {what} can");
+            return Err(Flaw::new(message, expected));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use portolan_model::pool::{
     UpstreamProtocol, UpstreamTls, Verification,
 };
 
-use super::path::absolute;
+use super::path::with_query;
 use super::scalar::{host_name, object_name, positive};
 use super::{Convert, Cx, Flaw};
 use crate::field::At;
@@ -133,7 +133,7 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
         (Some(_), None) => Some(Probe::Tcp),
         (None, Some(http)) => {
             let at = at.field("http");
-            let path = cx.check(&at.field("path"), absolute(http.path.split('?').next().unwrap_or_default()));
+            let path = cx.check(&at.field("path"), with_query(&http.path));
             let host = http.host.as_deref();
             let host = host.and_then(|text| cx.check(&at.field("host"), host_name(text)));
             let StatusRange { from, to } =

@@ -134,6 +134,13 @@ fn listener_tls(cx: &mut Cx<'_>, at: &At<'_>, spec: &ListenerTLS) -> ListenerTls
     for (index, suite) in spec.cipher_suites.iter().enumerate() {
         cx.check(&at_suites.index(index), (cx.checks.cipher_suite)(suite));
     }
+    // The suites of TLS 1.2 name the key exchange too: TLS_ECDHE_RSA_WITH_….
+    let old =
+        !spec.cipher_suites.is_empty() && spec.cipher_suites.iter().all(|suite| suite.contains("_WITH_"));
+    if spec.min_version == TLSVersion::V1_3 && old {
+        cx.error(&at_suites, "minVersion is \"1.3\", and all these cipher suites are of TLS 1.2").expected =
+            Some("a suite of TLS 1.3 among them, such as TLS_AES_128_GCM_SHA256".to_owned());
+    }
     let default = spec.default_certificate_ref.as_ref();
     let default = default.and_then(|reference| {
         secret_ref(cx, &at.field("defaultCertificateRef"), reference, SYSTEM_NAMESPACE)

@@ -192,6 +192,16 @@ const SPECS: &[(&str, &str, &str)] = &[
         "endpoints: []\nhealthCheck:\n  http: {path: healthz, expectedStatuses: {from: 300, to: 200}}\n  interval: 10ms\n  timeout: 0s",
     ),
     (
+        "a health check whose query no request can carry",
+        "UpstreamPool",
+        "endpoints: []\nhealthCheck:\n  http: {path: \"/?x y\"}",
+    ),
+    (
+        "a health check with a fragment",
+        "UpstreamPool",
+        "endpoints: []\nhealthCheck:\n  http: {path: \"/healthz?full=%20#top\"}",
+    ),
+    (
         "a node without an address",
         "NodeSet",
         "nodes:\n  - {name: a, addresses: []}\n  - {name: b, addresses: [node-b]}\n  - {name: b, addresses: [192.0.2.2]}",
@@ -241,6 +251,11 @@ const SPECS: &[(&str, &str, &str)] = &[
         "a cipher suite that is not offered",
         "Proxy",
         "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 443, protocol: HTTPS, tls: {cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}}",
+    ),
+    (
+        "cipher suites of an older version than the lowest",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 443, protocol: HTTPS, tls: {minVersion: \"1.3\", cipherSuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}}",
     ),
     (
         "ranges of addresses that are none",

@@ -118,6 +118,11 @@ fn pools_have_one_source_and_sane_defaults() {
     let Verification::Bundle(bundle) = found.tls.unwrap().verification else { panic!() };
     assert_eq!(bundle.to_string(), "ConfigMap tenant-paris/ca");
     assert_eq!(pool("endpoints: []\nhealthCheck: {tcp: {}}").health_check.unwrap().probe, Probe::Tcp);
+    for target in ["/?", "/healthz?full=1&of=a/b?c%20d"] {
+        let found = pool(&format!("endpoints: []\nhealthCheck: {{http: {{path: {target:?}}}}}"));
+        let Probe::Http { path, .. } = found.health_check.unwrap().probe else { panic!() };
+        assert_eq!(&*path, target);
+    }
 }
 
 #[test]
@@ -138,6 +143,8 @@ listeners:
     assert!(b.tls.as_ref().is_some_and(|tls| tls.default_certificate.is_none() && !tls.self_signed));
     let certificate = c.tls.as_ref().and_then(|tls| tls.default_certificate.clone()).unwrap();
     assert_eq!(certificate.to_string(), "Secret portolan-system/edge");
+    let text = "lbDomain: a.example\nlisteners: [{name: a, port: 443, protocol: HTTPS, tls: {minVersion: \"1.3\", cipherSuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]}}]";
+    assert_eq!(proxy(text).listeners[0].tls.as_ref().map(|tls| tls.cipher_suites.len()), Some(2));
     let text =
         "lbDomain: a.example\nlisteners: [{name: a, port: 80, protocol: HTTP}]\naccessLog: {output: None}";
     assert_eq!(proxy(text).access_log, AccessLog::Off);
