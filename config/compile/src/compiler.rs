@@ -18,7 +18,7 @@ use portolan_model::shard::ShardedMap;
 use crate::age::Aged;
 use crate::certificates::{Certificates, Rebound, Use, certificate, covered};
 use crate::dirty::Dirty;
-use crate::hosts::{Hosts, Rights, Verdict};
+use crate::hosts::{Hosts, Rights, Verdict, wider};
 use crate::load_balancer::{self, Court};
 use crate::names::Names;
 use crate::policies::{self, Policies};
@@ -81,7 +81,8 @@ impl Compiler {
             self.work_out(id, &mut rebound, &mut update);
         }
         rebound.secrets.extend(dirty.objects.into_iter().filter(|id| id.kind == Kind::Secret));
-        for pattern in dirty.hosts {
+        let fences = self.names.fences();
+        for pattern in dirty.hosts.into_iter().filter(|pattern| !fences.contains(pattern)) {
             let host = self.virtual_host(&pattern);
             put(&mut self.plan.hosts, &mut update.hosts, pattern, host);
         }
@@ -92,6 +93,10 @@ impl Compiler {
                 self.plan.catch_all.clone_from(&catch_all);
                 update.catch_all = Some(catch_all);
             }
+        }
+        for fence in fences {
+            let host = self.fenced(&fence);
+            put(&mut self.plan.hosts, &mut update.hosts, fence, host);
         }
         for name in rebound.names {
             let secrets = self.certificates.serving(&self.store, &name);
@@ -304,6 +309,14 @@ impl Compiler {
                 .or_insert_with(|| matches!(self.hosts.verdict(namespace, pattern, rights), Verdict::Serves))
         });
         load_balancer::merge(&self.store, claimants, |rule| rule.hosts.contains(pattern))
+    }
+
+    /// What serves names under the lb domain that are nobody's. Where a customer's wildcard lies above, it would take them: then
+    /// the fence, being more specific, decides in its place, and has what serves hosts that nobody does.
+    fn fenced(&self, fence: &HostPattern) -> Option<Arc<VirtualHost>> {
+        let met = wider(fence).iter().any(|wildcard| self.plan.hosts.get(wildcard).is_some());
+        let nobody = || Arc::new(VirtualHost { routes: Box::new([]) });
+        met.then(|| self.plan.catch_all.clone().unwrap_or_else(nobody))
     }
 
     fn set_conditions(&mut self, id: ObjectRef, found: Vec<Condition>, update: &mut Update) {

@@ -242,6 +242,7 @@ impl Compiler {
 
     /// Everything that lies under the old or the new lb domain changes.
     fn rename_all(&mut self, dirty: &mut Dirty) {
+        dirty.hosts.extend(self.names.fences());
         let mut renamed = Renamed { names: self.names.all().cloned().collect(), ..Renamed::default() };
         self.names = Names::new(self.plan.proxy.lb_domain.clone());
         for object in self.store.all_of_kind(Kind::HttpLoadBalancer) {

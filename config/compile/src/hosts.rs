@@ -9,6 +9,8 @@
 //! So between a wildcard and a host below it age decides, pair by pair: under an older wildcard of another tenant the host is
 //! refused; under a younger one it keeps serving, being more specific, and the wildcard serves the rest.
 //!
+//! A wildcard above the lb domain ends at it: names down there are their clusters' or nobody's.
+//!
 //! The owner is never refused its own pattern: whatever refuses a wildcard is older and covers all below it too.
 //!
 //! Cost: a question about a host looks at the wildcards above it, one per label. A wildcard whose oldest claim changes
@@ -199,7 +201,7 @@ fn allowed(cluster: &Cluster, pattern: &HostPattern) -> Option<Sharing> {
 }
 
 /// The wildcards that cover a pattern, itself left out.
-fn wider(pattern: &HostPattern) -> Vec<HostPattern> {
+pub(crate) fn wider(pattern: &HostPattern) -> Vec<HostPattern> {
     let name = pattern.name();
     let mut wider = Vec::new();
     let mut above = match pattern {

@@ -49,6 +49,11 @@ impl Names {
         &self.domain
     }
 
+    /// The domain, and all below it.
+    pub(crate) fn fences(&self) -> [HostPattern; 2] {
+        [HostPattern::Exact(self.domain.clone()), HostPattern::AnyLabels(self.domain.clone())]
+    }
+
     /// All names that are asked for.
     pub(crate) fn all(&self) -> impl Iterator<Item = &HostName> {
         self.asked.keys()

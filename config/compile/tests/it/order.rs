@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use portolan_compile::Compiler;
 use portolan_model::condition::{Condition, ConditionType, Reason};
+use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::*;
 use portolan_model::plan::{Plan, Update};
@@ -18,13 +19,14 @@ use proptest::sample::{select, subsequence};
 use crate::fleet::*;
 
 const CLUSTERS: [&str; 3] = ["paris", "tokyo", "oslo"];
-const HOSTS: [&str; 9] = [
+const HOSTS: [&str; 10] = [
     "a.com",
     "x.a.com",
     "y.x.a.com",
     "*.a.com",
     "**.a.com",
     "**.com",
+    "**.net",
     "*.x.a.com",
     "shop.paris.lb.net",
     "x.b.org",
@@ -370,5 +372,12 @@ proptest! {
                 prop_assert_eq!(served(whole.plan(), pattern), naive_owners(&whole, pattern), "{}", pattern);
             }
         }
+
+        // Wildcards from above end at the lb domain.
+        let lb_domain = &whole.plan().proxy.lb_domain;
+        let above = |pattern: &HostPattern| pattern.matches(&format!("nobody.there.{lb_domain}")) && !pattern.name().is_under(lb_domain);
+        let threatened = whole.plan().hosts.iter().any(|(pattern, _)| above(pattern));
+        let fence = whole.plan().hosts.get(&HostPattern::AnyLabels(lb_domain.clone()));
+        prop_assert_eq!(fence.is_some(), threatened);
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use portolan_model::condition::Reason;
+use portolan_model::host::HostPattern;
 use portolan_model::id::Kind;
-use portolan_model::intent::{Delta, Object};
+use portolan_model::intent::{Delta, KeyAlgorithm, Object};
 
 use crate::fleet::*;
 
@@ -256,6 +257,62 @@ fn within_a_tenant_rules_merge_older_objects_first() {
         routes(compiler.plan(), "a.com"),
         ["/1 -> paris/old#0", "/3 -> paris/old#2", "/x -> paris/young#0"]
     );
+}
+
+/// What serves a host: of the patterns that match it the most specific.
+fn serving(compiler: &portolan_compile::Compiler, name: &str) -> Option<Vec<String>> {
+    let hosts = compiler.plan().hosts.iter().filter(|(pattern, _)| pattern.matches(name));
+    let specific = |pattern: &HostPattern| {
+        let length = pattern.name().as_str().len();
+        match pattern {
+            HostPattern::Exact(_) => (2, length, 0),
+            HostPattern::OneLabel(_) => (1, length, 1),
+            HostPattern::AnyLabels(_) => (1, length, 0),
+        }
+    };
+    hosts.max_by_key(|(pattern, _)| specific(pattern)).map(|(_, host)| shown(host))
+}
+
+/// Regression: `**.example.net` of one cluster served names under lb.example.net that another cluster had lost.
+#[test]
+fn wildcards_end_at_the_lb_domain() {
+    let domain = |domain: &str, catch_all: Option<&str>| {
+        apply(proxy(|proxy| {
+            proxy.lb_domain = name(domain);
+            proxy.catch_all_cluster = catch_all.map(Arc::from);
+        }))
+    };
+    let wild = with_tls(lb("paris/wild", 1, &["/w **.net *.net"]), &[("s", &[][..])]);
+    let certificate = secret("paris/s", &["*.net", "*.lb.net", "*.tokyo.lb.net"], KeyAlgorithm::Rsa, 1);
+    let mut compiler = compile(fleet(vec![wild, lb("tokyo/shop", 2, &["/t"]), certificate]));
+    let ours = Some(vec!["/w -> paris/wild#0".to_owned()]);
+    let nobody = Some(vec![]);
+    let after = |compiler: &mut portolan_compile::Compiler, delta: Option<Delta>| {
+        compiler.apply(delta);
+        ["a.b.net", "shop.tokyo.lb.net", "nosuch.tokyo.lb.net", "lb.net", "x.lb.org"]
+            .map(|name| serving(compiler, name))
+    };
+    let theirs = Some(vec!["/t -> tokyo/shop#0".to_owned()]);
+    let found = after(&mut compiler, None);
+    assert_eq!(found, [ours.clone(), theirs.clone(), nobody.clone(), nobody.clone(), None]);
+    let names: Vec<_> = compiler.plan().server_names.iter().map(|(pattern, _)| pattern.to_string()).collect();
+    assert_eq!(names, ["*.net"]);
+
+    let found = after(&mut compiler, Some(Delta::Delete(lb_id("tokyo/shop"))));
+    assert_eq!(found, [ours.clone(), nobody.clone(), nobody.clone(), nobody, None], "a name that is gone");
+
+    // Names that nobody has are the catch-all's, as all hosts that nobody serves.
+    compiler.apply([apply(lb("tokyo/shop", 2, &["/t"]))]);
+    let found = after(&mut compiler, Some(domain("lb.net", Some("tokyo"))));
+    assert_eq!(found, [ours.clone(), theirs.clone(), theirs.clone(), theirs, None]);
+
+    // Elsewhere the wildcard is what it was, and without a wildcard there is nothing to keep off.
+    let found = after(&mut compiler, Some(domain("lb.org", None)));
+    assert_eq!(found, [ours.clone(), ours.clone(), ours.clone(), ours, None]);
+    let found = after(&mut compiler, Some(domain("lb.net", None)));
+    assert_eq!(found[3], Some(vec![]));
+    compiler.apply([Delta::Delete(lb_id("paris/wild"))]);
+    assert_eq!(all_routes(compiler.plan()).into_keys().collect::<Vec<_>>(), ["shop.tokyo.lb.net"]);
 }
 
 #[test]
