@@ -42,7 +42,7 @@ bench: setup-bench release ## Compare with nginx, HAProxy, Envoy and a bare Ping
 	PORTOLAN_BIN=target/shipped/portolan benches/scale/scale.py
 
 crds: ## Write the definitions of the custom resources again, from their Rust types.
-	UPDATE_CRDS=1 cargo test --locked -p portolan-api crds
+	PORTOLAN_WRITE=1 cargo test --locked -p portolan-api crds
 
 release: setup ## The binary that is shipped, target/shipped/portolan: trained on the benchmarks' scenarios.
 	deploy/release.sh

@@ -1,14 +1,17 @@
-//! The definitions under `deploy/crds` are those of the types. `PORTOLAN_WRITE=1 cargo test -p portolan-api` writes them.
+//! The definitions under `deploy/crds` are those of the types. `make crds` writes them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
 
+/// Set, the definitions are written and not only compared.
+const WRITE: &str = "PORTOLAN_WRITE";
+
 #[test]
 fn the_copies_under_deploy_are_those_of_the_types() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
     let generated: BTreeMap<_, _> = portolan_api::crd_files().into_iter().collect();
-    if env::var_os("PORTOLAN_WRITE").is_some() {
+    if env::var_os(WRITE).is_some() {
         fs::create_dir_all(&folder).unwrap();
         for (name, yaml) in &generated {
             fs::write(folder.join(name), yaml).unwrap();
@@ -21,11 +24,15 @@ fn the_copies_under_deploy_are_those_of_the_types() {
         .collect();
     assert!(kept.keys().eq(generated.keys()), "other files than expected in deploy/crds");
     for (name, yaml) in generated {
-        assert!(
-            kept[&name] == yaml,
-            "deploy/crds/{name} is not what the types say: run with PORTOLAN_WRITE=1"
-        );
+        assert!(kept[&name] == yaml, "deploy/crds/{name} is not what the types say: run `make crds`");
     }
+}
+
+#[test]
+fn make_writes_them() {
+    let makefile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Makefile");
+    let recipe = format!("\t{WRITE}=1 cargo test --locked -p portolan-api crds\n");
+    assert!(fs::read_to_string(makefile).unwrap().contains(&recipe), "{recipe:?}");
 }
 
 #[test]
