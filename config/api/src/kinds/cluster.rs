@@ -41,7 +41,7 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub allowed_domains: Vec<AllowedDomain>,
-    /// Where its endpoints may lie; anything but loopback, link-local and unspecified addresses without.
+    /// Where its endpoints may lie; anything but loopback, link-local, multicast and unspecified addresses without.
     #[serde(default, rename = "allowedEndpointCIDRs", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 49)))]
     pub allowed_endpoint_cidrs: Option<Vec<String>>,
