@@ -66,6 +66,7 @@ pub(crate) fn objects() -> impl Iterator<Item = Delta> {
 pub(crate) fn load_balancer(n: usize, prefix: &str) -> Delta {
     let rule = Rule {
         hosts: Arc::new([]),
+        inherits_hosts: true,
         matches: Arc::new([RouteMatch { path: PathMatch::Prefix(prefix.into()), ..RouteMatch::default() }]),
         filters: Arc::new([]),
         backends: Arc::new([Backend { pool: pool_id(n % POOLS), weight: 1 }]),

@@ -1,6 +1,7 @@
 //! What an `HTTPLoadBalancer` serves, what is wrong with it, and how several make up one host.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use portolan_model::condition::{Condition, ConditionType, Reason};
@@ -132,16 +133,17 @@ impl<'a> Court<'a> {
         own: Option<&HostPattern>,
         findings: &mut Findings,
     ) {
-        let mut places: BTreeMap<&HostPattern, (usize, usize)> = BTreeMap::new();
+        let mut places: BTreeMap<&HostPattern, Place> = BTreeMap::new();
         for (rule, it) in lb.rules.iter().enumerate() {
             for (host, pattern) in it.hosts.iter().enumerate() {
-                places.entry(pattern).or_insert((rule, host));
+                let place = if it.inherits_hosts { Place::Object(host) } else { Place::Rule(rule, host) };
+                places.entry(pattern).or_insert(place);
             }
         }
         let namespace = &*object.meta.id.namespace;
         let verdict = |pattern: &HostPattern| self.hosts.verdict(namespace, pattern, self.rights());
         let mut refused = Vec::new();
-        for (pattern, (rule, host)) in &places {
+        for (pattern, place) in &places {
             if Some(*pattern) == own {
                 continue;
             }
@@ -167,7 +169,7 @@ impl<'a> Court<'a> {
                     ),
                 ),
             };
-            refused.push((*rule, *host, reason, message));
+            refused.push((*place, reason, message));
         }
         if !lb.tls.is_empty() {
             let covered = concerning(lb).into_iter().filter(|pattern| {
@@ -178,9 +180,9 @@ impl<'a> Court<'a> {
             let covered: Vec<_> = covered.collect();
             findings.covered.extend(covered);
         }
-        refused.sort_unstable_by_key(|(rule, host, ..)| (*rule, *host));
-        for (rule, host, reason, message) in refused {
-            let field = format!("spec.rules[{rule}].hosts[{host}]");
+        refused.sort_unstable_by_key(|(place, ..)| *place);
+        for (place, reason, message) in refused {
+            let field = place.to_string();
             findings.conditions.push(Condition::new(ConditionType::Accepted, reason, field, message));
         }
     }
@@ -255,6 +257,24 @@ impl<'a> Court<'a> {
 
     fn rights(self) -> Rights<'a> {
         Rights { store: self.store, lb_domain: self.names.domain() }
+    }
+}
+
+/// Where an object names a host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// As the host of that number of all rules that name none.
+    Object(usize),
+    /// In that rule, as its host of that number.
+    Rule(usize, usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(host) => write!(f, "spec.hosts[{host}]"),
+            Self::Rule(rule, host) => write!(f, "spec.rules[{rule}].hosts[{host}]"),
+        }
     }
 }
 

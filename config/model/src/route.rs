@@ -14,6 +14,8 @@ use crate::id::PoolId;
 pub struct Rule {
     /// The hosts it is served on, besides the generated name; empty means that name alone.
     pub hosts: Arc<[HostPattern]>,
+    /// Whether these are the object's, `spec.hosts`: the rule names none of its own.
+    pub inherits_hosts: bool,
     /// Any of these must match; empty means everything does.
     pub matches: Arc<[RouteMatch]>,
     /// Applied in their order.

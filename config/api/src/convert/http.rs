@@ -59,7 +59,8 @@ impl Convert for HTTPLoadBalancerSpec {
 }
 
 fn rule(cx: &mut Cx<'_>, at: &At<'_>, spec: &HTTPRule, defaults: &Arc<[HostPattern]>) -> Rule {
-    let hosts = if spec.hosts.is_empty() {
+    let inherits_hosts = spec.hosts.is_empty();
+    let hosts = if inherits_hosts {
         Arc::clone(defaults)
     } else {
         shared(patterns(cx, &at.field("hosts"), &spec.hosts))
@@ -93,6 +94,7 @@ fn rule(cx: &mut Cx<'_>, at: &At<'_>, spec: &HTTPRule, defaults: &Arc<[HostPatte
     }
     Rule {
         hosts,
+        inherits_hosts,
         matches: if *matches == *everything() { everything() } else { shared(matches) },
         filters: shared(filters),
         backends: shared(backends),
@@ -130,16 +132,10 @@ fn timeouts(cx: &mut Cx<'_>, at: &At<'_>, spec: Option<&kinds::RuleTimeouts>) ->
         .then(|| Box::new(RuleTimeouts { request, backend_request }))
 }
 
+/// All of them, one spelled twice too: conditions name a host by its place.
 fn patterns(cx: &mut Cx<'_>, at: &At<'_>, texts: &[String]) -> Vec<HostPattern> {
-    let mut patterns = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        if let Some(pattern) = cx.check(&at.index(index), host_pattern(text))
-            && !patterns.contains(&pattern)
-        {
-            patterns.push(pattern);
-        }
-    }
-    patterns
+    let each = texts.iter().enumerate();
+    each.filter_map(|(index, text)| cx.check(&at.index(index), host_pattern(text))).collect()
 }
 
 fn route_match(cx: &mut Cx<'_>, at: &At<'_>, spec: &HTTPMatch) -> RouteMatch {

@@ -95,6 +95,7 @@ pub fn rule(namespace: &str, text: &str) -> Rule {
         .collect();
     Rule {
         hosts: hosts.into_iter().map(host).collect(),
+        inherits_hosts: false,
         matches: paths.into_iter().map(prefix).collect(),
         filters: Arc::new([]),
         backends: backends.into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portolan_model::condition::Reason;
 use portolan_model::host::HostPattern;
 use portolan_model::id::Kind;
-use portolan_model::intent::{Delta, KeyAlgorithm, Object};
+use portolan_model::intent::{Delta, KeyAlgorithm, Object, Spec};
 
 use crate::fleet::*;
 
@@ -56,6 +56,25 @@ fn a_rule_serves_its_other_hosts() {
     );
     assert_eq!(routes(compiler.plan(), "a.com"), ["/ -> paris/shop#0"]);
     assert_eq!(routes(compiler.plan(), "x.a.com"), ["/ -> paris/shop#0"]);
+}
+
+/// Regression: a host of the object was reported as one of its first rule without hosts.
+#[test]
+fn a_refusal_names_the_field_that_is_there() {
+    let mut object = lb("paris/shop", 1, &["/ a.com a.com b.org", "/own c.org a.com", "/ a.com a.com b.org"]);
+    if let Spec::HttpLoadBalancer(lb) = &mut object.spec {
+        lb.rules[0].inherits_hosts = true;
+        lb.rules[2].inherits_hosts = true;
+    }
+    let compiler = compile([
+        cluster("paris", |cluster| cluster.allowed_domains = domains(&["a.com exclusive"])),
+        object,
+    ]);
+    assert_eq!(
+        wrong(&compiler, &lb_id("paris/shop")),
+        ["spec.hosts[2]", "spec.rules[1].hosts[0]"].map(|it| (Reason::DomainNotAllowed, it.to_owned()))
+    );
+    assert_eq!(routes(compiler.plan(), "a.com").len(), 3);
 }
 
 /// Claims of paris (first) and tokyo (second), with their ages; who serves which host then.
