@@ -11,6 +11,7 @@
 
 mod identity;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -83,7 +84,7 @@ impl Reader {
 
     /// Reads one file; `file` is its name relative to the folder. YAML of many documents, or JSON.
     pub fn read(&mut self, file: &str, text: &str) -> FileObjects {
-        let mut read = Reading { reader: self, file: file.into(), out: FileObjects::default() };
+        let mut read = Reading { reader: self, file: file.into(), out: FileObjects::default(), cut: false };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, document) in documents(text).enumerate() {
             if index >= MAX_DOCUMENTS {
@@ -105,6 +106,8 @@ struct Reading<'r> {
     reader: &'r mut Reader,
     file: Arc<str>,
     out: FileObjects,
+    /// Whether the last of the document's flaws cuts it short.
+    cut: bool,
 }
 
 impl Reading<'_> {
@@ -118,6 +121,7 @@ impl Reading<'_> {
         }
         let (node, problems) = parse(document.text, document.lines_before);
         self.out.torn |= !problems.is_empty();
+        self.cut = problems.last().is_some_and(|problem| problem.cut);
         let mut flaws: Vec<_> = problems.into_iter().map(|problem| self.problem(problem)).collect();
         if !flaws.is_empty() && document.text.contains("Secret") {
             flaws.iter_mut().for_each(hide);
@@ -132,19 +136,7 @@ impl Reading<'_> {
     fn manifest(&mut self, node: &Node<'_>, mut flaws: Vec<Diagnostic>, listed: bool) {
         let who = identify(node, &mut self.reader.names, listed);
         match who {
-            Who::List(items) => {
-                if items.is_empty() {
-                    let mut note = self.flaw(node.at, FieldPath::default(), "the List is empty".to_owned());
-                    note.severity = Severity::Note;
-                    self.out.diagnostics.push(note);
-                }
-                if items.is_empty() || !flaws.is_empty() {
-                    self.out.diagnostics.extend(flaws.iter().cloned());
-                }
-                for item in items {
-                    self.manifest(item, flaws.clone(), true);
-                }
-            }
+            Who::List(items) => self.list(node, items, flaws),
             Who::Foreign(at, message) => {
                 let mut note = self.flaw(at, FieldPath::default(), message);
                 note.severity = Severity::Note;
@@ -161,6 +153,35 @@ impl Reading<'_> {
                 }
             }
             Who::Somebody(identity) => self.object(node, identity, flaws),
+        }
+    }
+
+    /// Reads the items of a `List`, each with the flaws that stand in it.
+    fn list(&mut self, node: &Node<'_>, items: &[Node<'_>], mut flaws: Vec<Diagnostic>) {
+        if items.is_empty() {
+            let mut note = self.flaw(node.at, FieldPath::default(), "the List is empty".to_owned());
+            note.severity = Severity::Note;
+            self.out.diagnostics.push(note);
+        }
+        let mut starts: Vec<_> = items.iter().map(|item| item.at).collect();
+        starts.sort_unstable();
+        let end = end_of_items(node);
+        let mut of_items: BTreeMap<Position, Vec<Diagnostic>> = BTreeMap::new();
+        // Wherever it is told, what cuts the document short cuts the last item, unless something stands behind that.
+        if let Some(last) = items.last().filter(|_| self.cut && end.is_none()) {
+            of_items.entry(last.at).or_default().extend(flaws.pop());
+        }
+        for flaw in flaws {
+            let at = Position { line: flaw.line, column: flaw.column };
+            let before = starts.partition_point(|&start| start <= at);
+            let start = before.checked_sub(1).filter(|_| end.is_none_or(|end| at < end));
+            match start.and_then(|start| starts.get(start)) {
+                Some(&start) => of_items.entry(start).or_default().push(flaw),
+                None => self.out.diagnostics.push(flaw),
+            }
+        }
+        for item in items {
+            self.manifest(item, of_items.get(&item.at).cloned().unwrap_or_default(), true);
         }
     }
 
@@ -322,7 +343,7 @@ impl Reading<'_> {
     }
 
     fn problem(&self, problem: Problem) -> Diagnostic {
-        let Problem { at, found, message } = problem;
+        let Problem { at, found, message, cut: _ } = problem;
         Diagnostic { found, ..self.flaw(at, FieldPath::default(), message) }
     }
 
@@ -347,6 +368,13 @@ impl Reading<'_> {
         let (at, found) = locate(node, &path);
         Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }
     }
+}
+
+/// Where the next field of a `List` stands behind its items.
+fn end_of_items(list: &Node<'_>) -> Option<Position> {
+    let Value::Mapping(entries) = &list.value else { return None };
+    let items = list.entry("items")?.at;
+    entries.iter().map(|entry| entry.at).filter(|&at| at > items).min()
 }
 
 /// Where a field stands, and its text; the nearest field around it if it is not there.

@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
+use crate::diagnostic::shorten;
+
 /// Deeper nesting than any manifest has.
 const MAX_DEPTH: usize = 64;
 /// Nodes of one document.
@@ -66,6 +68,8 @@ pub(crate) struct Problem {
     pub(crate) at: Position,
     pub(crate) found: String,
     pub(crate) message: String,
+    /// Whether nothing is read behind it.
+    pub(crate) cut: bool,
 }
 
 impl<'a> Node<'a> {
@@ -194,7 +198,7 @@ pub(crate) fn parse(text: &str, lines_before: u32) -> (Option<Node<'_>>, Vec<Pro
             Some(Err(error)) => {
                 let marker = error.marker();
                 let at = position(marker.line(), marker.col(), lines_before);
-                tree.problem(at, "", error.info());
+                tree.problems.push(problem(at, &error.info()));
                 break;
             }
         }
@@ -231,10 +235,6 @@ struct Open<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn problem(&mut self, at: Position, found: &str, message: impl Into<String>) {
-        self.problems.push(Problem { at, found: found.to_owned(), message: message.into() });
-    }
-
     fn take(&mut self, event: Event<'a>, span: &Span) -> Result<(), Problem> {
         let at = position(span.start.line(), span.start.col(), self.lines_before);
         match event {
@@ -337,7 +337,8 @@ impl<'a> Tree<'a> {
 
     fn duplicate(&mut self, entry: &Entry<'_>) {
         if self.problems.len() < MAX_DUPLICATES {
-            self.problem(entry.at, &entry.key, "the key stands twice in the same mapping");
+            let message = "the key stands twice in the same mapping".to_owned();
+            self.problems.push(Problem { at: entry.at, found: shorten(&entry.key), message, cut: false });
         }
     }
 
@@ -370,7 +371,7 @@ fn merge(entries: &mut Vec<Entry<'_>>) {
 }
 
 fn problem(at: Position, message: &str) -> Problem {
-    Problem { at, found: String::new(), message: message.to_owned() }
+    Problem { at, found: String::new(), message: message.to_owned(), cut: true }
 }
 
 #[cfg(test)]

@@ -431,3 +431,47 @@ fn an_object_cut_short_is_known_by_its_name() {
         assert_eq!(ids, ["UpstreamPool tenant-paris/shop"], "{cut:?}");
     }
 }
+
+#[test]
+fn a_torn_item_does_not_take_its_neighbours() {
+    let json = |name: &str, spec: &str| {
+        format!(
+            "{{\"apiVersion\": \"portolan.dev/v1alpha1\", \"kind\": \"Cluster\", \"metadata\": {{\"name\": \"{name}\"}}, \"spec\": {spec}"
+        )
+    };
+    let (good, twice) = ("{}}", "{\"weight\": 1, \"weight\": 2}}");
+    let first = |items: &str| format!("{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{items}");
+    // As kubectl orders them.
+    let last = |items: &str| format!("{{\"apiVersion\": \"v1\", \"items\": [{items}], \"kind\": \"List\"}}");
+    let (a, b, c) = (json("a", good), json("b", good), json("c", good));
+    let bad = json("b", twice);
+    let yaml = |item: &str| format!("- {}\n", item.replace(", \"", ",\n    \""));
+    let block = format!("apiVersion: v1\nkind: List\nitems:\n{}{}{}", yaml(&a), yaml(&bad), yaml(&c));
+    let blocks = |cut: &str| {
+        let item = |name: &str| {
+            format!(
+                "- apiVersion: portolan.dev/v1alpha1\n  kind: Cluster\n  metadata:\n    name: {name}\n  spec:\n    weight: 1\n"
+            )
+        };
+        format!("apiVersion: v1\nkind: List\nitems:\n{}{}  {cut}", item("a"), item("b"))
+    };
+    let shared = format!("apiVersion: v1\nitems:\n- &a {a}\n- &b {bad}\n- *a\n- *b\n- {c}\nkind: List\n");
+    for (what, text, objects, invalid, nobodys) in [
+        ("a key twice", first(&format!("{a},\n{bad}, {c}]}}")), "a c", "b", 0),
+        ("a key twice, kind last", last(&format!("{a}, {bad}, {c}")), "a c", "b", 0),
+        ("a key twice in the last item", last(&format!("{a}, {bad}")), "a", "b", 0),
+        ("a key twice in blocks", block, "a c", "b", 0),
+        ("a key twice in what is shared", shared, "a a c", "b b", 0),
+        ("cut in the second", blocks("  weight: 'x"), "a", "b", 0),
+        ("cut in the second by what is no YAML", blocks("  locality: {region: x\n- c"), "a", "b", 0),
+        ("cut in JSON, of which nothing is told", first(&format!("{a},\n{b},")), "", "", 1),
+        ("the List says its kind twice", last(&a).replace("]", "], \"kind\": \"List\""), "a", "", 1),
+    ] {
+        let read = read(&text);
+        let names: Vec<_> = read.objects.iter().map(|object| &*object.meta.id.name).collect();
+        let lost: Vec<_> = read.invalid.iter().map(|(id, _)| &*id.name).collect();
+        assert_eq!((names.join(" ").as_str(), lost.join(" ").as_str()), (objects, invalid), "{what}");
+        assert_eq!(read.diagnostics.len(), nobodys, "{what}: {:?}", read.diagnostics);
+        assert!(read.torn, "{what}");
+    }
+}
