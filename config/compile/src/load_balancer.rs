@@ -13,7 +13,7 @@ use portolan_model::policy::SharedPolicy;
 use portolan_model::route::{RouteMatch, Rule};
 
 use crate::certificates::{Use, certificate, covered};
-use crate::hosts::{Hosts, Rights, Verdict, concerning};
+use crate::hosts::{Hosts, Rights, Verdict};
 use crate::names::{Names, NoName};
 use crate::store::Store;
 
@@ -125,7 +125,7 @@ impl<'a> Court<'a> {
         (findings.conditions, uses)
     }
 
-    /// A host that several rules name is judged once, where it stands first.
+    /// A host that several rules name is judged once, where it stands first; so are those that only its certificates name.
     fn judge_hosts(
         self,
         object: &Object,
@@ -140,50 +140,58 @@ impl<'a> Court<'a> {
                 places.entry(pattern).or_insert(place);
             }
         }
-        let namespace = &*object.meta.id.namespace;
-        let verdict = |pattern: &HostPattern| self.hosts.verdict(namespace, pattern, self.rights());
         let mut refused = Vec::new();
         for (pattern, place) in &places {
             if Some(*pattern) == own {
                 continue;
             }
-            let (reason, message) = match verdict(pattern) {
-                Verdict::Serves => {
-                    findings.accepted.push((*pattern).clone());
-                    continue;
+            match self.refusal(object, pattern) {
+                None => findings.accepted.push((*pattern).clone()),
+                Some(refusal) => refused.push((*place, refusal)),
+            }
+        }
+        // What its certificates name below its own wildcards may be another's.
+        let mut below: BTreeMap<&HostPattern, Place> = BTreeMap::new();
+        for (binding, it) in lb.tls.iter().enumerate() {
+            for (host, pattern) in it.hosts.iter().enumerate() {
+                if !places.contains_key(pattern) && findings.accepted.iter().any(|own| own.covers(pattern)) {
+                    below.entry(pattern).or_insert(Place::Tls(binding, host));
                 }
-                Verdict::NotAllowed if pattern.name().is_under(self.names.domain()) => (
-                    Reason::DomainNotAllowed,
-                    format!("{pattern} lies under {}, where names are generated", self.names.domain()),
-                ),
-                Verdict::NotAllowed => (
-                    Reason::DomainNotAllowed,
-                    format!("{pattern} lies under none of the domains that the cluster may claim"),
-                ),
-                Verdict::Taken(owner) => (
-                    Reason::HostTaken,
-                    format!(
-                        "{pattern} belongs to cluster {}, whose {} claimed it first",
-                        owner.meta.id.cluster().unwrap_or_default(),
-                        owner.meta.id
-                    ),
-                ),
-            };
-            refused.push((*place, reason, message));
+            }
         }
-        if !lb.tls.is_empty() {
-            let covered = concerning(lb).into_iter().filter(|pattern| {
-                !places.contains_key(pattern)
-                    && findings.accepted.iter().any(|own| own.covers(pattern))
-                    && matches!(verdict(pattern), Verdict::Serves)
-            });
-            let covered: Vec<_> = covered.collect();
-            findings.covered.extend(covered);
+        for (pattern, place) in below {
+            match self.refusal(object, pattern) {
+                None => findings.covered.push(pattern.clone()),
+                Some(refusal) => refused.push((place, refusal)),
+            }
         }
-        refused.sort_unstable_by_key(|(place, ..)| *place);
-        for (place, reason, message) in refused {
+        refused.sort_unstable_by_key(|(place, _)| *place);
+        for (place, (reason, message)) in refused {
             let field = place.to_string();
             findings.conditions.push(Condition::new(ConditionType::Accepted, reason, field, message));
+        }
+    }
+
+    /// Why an object may not serve a host, if it may not.
+    fn refusal(self, object: &Object, pattern: &HostPattern) -> Option<(Reason, String)> {
+        match self.hosts.verdict(&object.meta.id.namespace, pattern, self.rights()) {
+            Verdict::Serves => None,
+            Verdict::NotAllowed if pattern.name().is_under(self.names.domain()) => Some((
+                Reason::DomainNotAllowed,
+                format!("{pattern} lies under {}, where names are generated", self.names.domain()),
+            )),
+            Verdict::NotAllowed => Some((
+                Reason::DomainNotAllowed,
+                format!("{pattern} lies under none of the domains that the cluster may claim"),
+            )),
+            Verdict::Taken(owner) => Some((
+                Reason::HostTaken,
+                format!(
+                    "{pattern} belongs to cluster {}, whose {} claimed it first",
+                    owner.meta.id.cluster().unwrap_or_default(),
+                    owner.meta.id
+                ),
+            )),
         }
     }
 
@@ -216,6 +224,16 @@ impl<'a> Court<'a> {
                 findings.unresolved(Reason::CertificateNotFound, reference, message);
                 continue;
             };
+            if binding.hosts.is_empty() {
+                // Its cluster's certificate serves the generated name as well, so this one need not cover it.
+                let generated = own.and_then(|own| covered(&secret.facts, own));
+                if generated.is_none() && findings.accepted.is_empty() {
+                    let message =
+                        format!("the certificate in {} covers none of the object's hosts", binding.secret);
+                    findings.unresolved(Reason::CertificateMismatch, reference.clone(), message);
+                }
+                uses.extend(generated.map(|name| (Some(name), binding.secret.clone())));
+            }
             let mut bind = |host: &HostPattern, field: String, findings: &mut Findings| match covered(
                 &secret.facts,
                 host,
@@ -267,6 +285,8 @@ enum Place {
     Object(usize),
     /// In that rule, as its host of that number.
     Rule(usize, usize),
+    /// For that certificate alone.
+    Tls(usize, usize),
 }
 
 impl fmt::Display for Place {
@@ -274,6 +294,7 @@ impl fmt::Display for Place {
         match self {
             Self::Object(host) => write!(f, "spec.hosts[{host}]"),
             Self::Rule(rule, host) => write!(f, "spec.rules[{rule}].hosts[{host}]"),
+            Self::Tls(binding, host) => write!(f, "spec.tls[{binding}].hosts[{host}]"),
         }
     }
 }

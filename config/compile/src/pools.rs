@@ -24,13 +24,14 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
         endpoints: Vec::new(),
         names: Vec::new(),
         refused: BTreeMap::new(),
+        portless: None,
         conditions: Vec::new(),
     };
     match &pool.source {
         EndpointSource::Inline(listed) => found.inline(listed),
         EndpointSource::Slices { port_name } => {
-            for slice in slices(store, id) {
-                found.slice(slice, port_name.as_deref());
+            for (object, slice) in slices(store, id) {
+                found.slice(object, slice, port_name.as_deref());
             }
         }
         EndpointSource::NodePort { port, nodes } => {
@@ -38,14 +39,24 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
         }
     }
     let tls = pool.tls.as_ref().map(|tls| found.tls(store, tls));
-    let Found { allowed, mut endpoints, mut names, refused, mut conditions } = found;
+    let Found { allowed, mut endpoints, mut names, refused, portless, mut conditions } = found;
+    if let Some((first, count)) = portless {
+        conditions.push(Condition::new(
+            ConditionType::ResolvedRefs,
+            Reason::PortNotFound,
+            "spec.endpointSlices.portName",
+            format!("{first}{}; its endpoints are left out", and_more(count)),
+        ));
+    }
     for (field, (first, count)) in refused {
-        let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
         conditions.push(Condition::new(
             ConditionType::Accepted,
             Reason::EndpointNotAllowed,
             field,
-            format!("{first}{more} lies outside the addresses that the cluster's endpoints may have"),
+            format!(
+                "{first}{} lies outside the addresses that the cluster's endpoints may have",
+                and_more(count)
+            ),
         ));
     }
     // Where an address is there twice, the entry that takes new requests counts; between such the first.
@@ -67,12 +78,18 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
     (pool, conditions)
 }
 
+fn and_more(count: usize) -> String {
+    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
+}
+
 struct Found {
     allowed: Option<Arc<[IpNet]>>,
     endpoints: Vec<Endpoint>,
     names: Vec<NamedEndpoint>,
     /// By field: the first address left out, and how many.
     refused: BTreeMap<String, (IpAddr, usize)>,
+    /// What is wrong with the first slice that has not the port, and how many there are.
+    portless: Option<(String, usize)>,
     conditions: Vec<Condition>,
 }
 
@@ -95,12 +112,26 @@ impl Found {
         }
     }
 
-    fn slice(&mut self, slice: &EndpointSlice, port_name: Option<&str>) {
+    fn slice(&mut self, object: &ObjectRef, slice: &EndpointSlice, port_name: Option<&str>) {
         let port = match (port_name, &*slice.ports) {
             (None, [port]) => Some(port),
             (name, ports) => ports.iter().find(|port| *port.name == *name.unwrap_or_default()),
         };
-        let Some(port) = port else { return };
+        let Some(port) = port else {
+            // A Service without endpoints has a slice without ports.
+            if !slice.endpoints.is_empty() {
+                let ports = slice.ports.iter().map(|port| format!("{:?}", &*port.name)).collect::<Vec<_>>();
+                let wrong = || match port_name {
+                    Some(name) => format!("{object} has no port {name:?}, but: {}", ports.join(", ")),
+                    None => format!(
+                        "{object} has not one port, but: {}; expected the name of one",
+                        ports.join(", ")
+                    ),
+                };
+                self.portless.get_or_insert_with(|| (wrong(), 0)).1 += 1;
+            }
+            return;
+        };
         for SliceEndpoint { address, zone, ready, serving, terminating } in &slice.endpoints {
             if *ready || (*serving && *terminating) {
                 self.add(String::new, *address, port.port, 1, zone.clone(), !*ready);
@@ -179,9 +210,12 @@ impl Found {
     }
 }
 
-fn slices<'a>(store: &'a Store, pool: &ObjectRef) -> impl Iterator<Item = &'a EndpointSlice> {
+fn slices<'a>(
+    store: &'a Store,
+    pool: &ObjectRef,
+) -> impl Iterator<Item = (&'a ObjectRef, &'a EndpointSlice)> {
     store.users(pool, Kind::EndpointSlice).filter_map(|object| match &object.spec {
-        Spec::EndpointSlice(slice) => Some(&**slice),
+        Spec::EndpointSlice(slice) => Some((&object.meta.id, &**slice)),
         _ => None,
     })
 }

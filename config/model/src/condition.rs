@@ -38,6 +38,8 @@ pub enum Reason {
     EndpointNotAllowed,
     /// No `NodeSet` in the namespace.
     NodesNotFound,
+    /// An `EndpointSlice` of the pool has no port of that name, or several and none is named.
+    PortNotFound,
     /// What a policy points at does not exist.
     TargetNotFound,
     /// An older policy already sets that for the target.

@@ -252,6 +252,44 @@ fn endpoints_come_from_slices() {
     ] {
         assert_eq!(endpoints(&resolved(objects.clone()).0), expected, "{objects:#?}");
     }
+    // Regression: endpoints were left out in silence where the port could not be told.
+    let portless =
+        |object: &[Object]| {
+            let compiler = compile(object.iter().cloned().chain([cluster("paris", |_| {})]));
+            let found = conditions(&compiler, &id(Kind::UpstreamPool, "paris/p"));
+            assert!(
+                found.iter().all(|it| it.reason == Reason::EndpointNotAllowed
+                    || it.field == "spec.endpointSlices.portName")
+            );
+            let mut messages =
+                found.into_iter().filter(|it| it.reason == Reason::PortNotFound).map(|it| it.message);
+            messages.next().unwrap_or_default()
+        };
+    let ports = "\"http\", \"admin\"";
+    let left_out = "its endpoints are left out";
+    for (objects, expected) in [
+        (vec![slices(Some("http")), one(), two()], String::new()),
+        (vec![slices(Some("grpc"))], String::new()),
+        (vec![slices(None), slice("paris/one", "p", &[], &[])], String::new()),
+        (
+            vec![slices(Some("grpc")), one()],
+            format!("EndpointSlice tenant-paris/one has no port \"grpc\", but: {ports}; {left_out}"),
+        ),
+        (
+            vec![slices(Some("grpc")), one(), two()],
+            format!(
+                "EndpointSlice tenant-paris/one has no port \"grpc\", but: {ports} (and 1 more); {left_out}"
+            ),
+        ),
+        (
+            vec![slices(None), one(), slice("paris/two", "p", &[("", 80)], &["10.0.0.9 r"])],
+            format!(
+                "EndpointSlice tenant-paris/one has not one port, but: {ports}; expected the name of one; {left_out}"
+            ),
+        ),
+    ] {
+        assert_eq!(portless(&objects), expected);
+    }
     let mut compiler = compile([cluster("paris", |_| {}), slices(Some("http")), one(), two()]);
     let update = compiler.apply([Delta::Delete(id(Kind::EndpointSlice, "paris/two"))]);
     assert_eq!(endpoints(update.pools[0].1.as_ref().unwrap()), ["10.0.0.1:80", "10.0.0.2:80 going"]);
@@ -348,6 +386,31 @@ fn certificates_serve_accepted_hosts() {
             &["shop.paris.lb.net: g"],
             vec![],
         ),
+        (
+            "all of its hosts, the generated one among them",
+            &["a.com"],
+            &[("g", &[])],
+            vec![secret("paris/g", &["a.com", "*.paris.lb.net"], Rsa, 1)],
+            &["a.com: g", "shop.paris.lb.net: g"],
+            vec![],
+        ),
+        (
+            "its generated name is all it has",
+            &["/"],
+            &[("g", &[])],
+            vec![secret("paris/g", &["*.paris.lb.net"], Rsa, 1)],
+            &["shop.paris.lb.net: g"],
+            vec![],
+        ),
+        ("nor does it cover that", &["/"], &[("s", &[])], vec![s()], &[], vec![mismatch("[0].secretName")]),
+        (
+            "under its wildcard, but another's",
+            &["**.com"],
+            &[("s", &["x.taken.com", "lb.com"])],
+            vec![s(), lb("tokyo/t", 0, &["x.taken.com"])],
+            &[],
+            vec![(Reason::HostTaken, "spec.tls[0].hosts[0]".to_owned()), mismatch("[0].hosts[1]")],
+        ),
         ("no such secret", rules, &[("s", &["a.com"])], vec![], &[], vec![missing("[0]")]),
         (
             "a secret elsewhere",
@@ -397,7 +460,8 @@ fn certificates_serve_accepted_hosts() {
     ] {
         let paris = cluster("paris", |cluster| cluster.allowed_domains = domains(&["com exclusive"]));
         let shop = with_tls(lb("paris/shop", 1, rules), tls);
-        let compiler = compile([proxy(|_| {}), paris, shop].into_iter().chain(secrets));
+        let tokyo = cluster("tokyo", |_| {});
+        let compiler = compile([proxy(|_| {}), paris, tokyo, shop].into_iter().chain(secrets));
         assert_eq!(server_names(&compiler), names, "{say}");
         assert_eq!(wrong(&compiler, &lb_id("paris/shop")), wrong_fields, "{say}");
         let used = compiler.plan().certificates.len();
