@@ -4,8 +4,13 @@ use std::fmt::{self, Write as _};
 
 use portolan_model::id::{Kind, ObjectRef};
 
+use crate::yaml::lines;
+
 /// How much of an offending value or line is shown.
 const SHOWN: usize = 100;
+
+/// How much of a sentence is shown.
+const SENTENCE: usize = 1000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,12 +91,26 @@ impl Diagnostic {
         out
     }
 
+    /// The same with no sentence of it longer than a person reads: what is quoted in one may be of any length.
+    pub(crate) fn bounded(mut self) -> Self {
+        for text in [Some(&mut self.field), Some(&mut self.message), self.expected.as_mut()] {
+            if let Some(text) = text
+                && let Some((end, _)) = text.char_indices().nth(SENTENCE)
+            {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        self.suggestion = self.suggestion.filter(|text| text.len() <= SENTENCE);
+        self
+    }
+
     /// The line, and where in it the place is, in characters from 0; long lines are cut around the place.
     fn excerpt(&self, source: &str) -> Option<(String, usize)> {
         if self.secret {
             return None;
         }
-        let line = source.lines().nth(usize::try_from(self.line).ok()?.checked_sub(1)?)?;
+        let line = lines(source).nth(usize::try_from(self.line).ok()?.checked_sub(1)?)?;
         let column = usize::try_from(self.column).ok()?.saturating_sub(1);
         let skipped = if column > SHOWN { column - SHOWN / 2 } else { 0 };
         let cut: String = line

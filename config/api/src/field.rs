@@ -108,12 +108,19 @@ impl<'a> At<'a> {
     }
 }
 
+/// Longer names, in bytes, are no slips of any that are known, and costly to compare.
+const LONGEST: usize = 64;
+
 /// The name among `known` that `name` is probably a slip of.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let lower = name.to_ascii_lowercase();
     let distance = |other: &str| strsim::damerau_levenshtein(&lower, &other.to_ascii_lowercase());
     let limit = (name.chars().count() / 3).max(1);
     known
+        .filter(|other| other.len() <= LONGEST)
         .map(|other| (distance(other), other))
         .filter(|(distance, other)| *distance <= limit || (lower.len() > 3 && prefix(&lower, other)))
         .min_by_key(|(distance, _)| *distance)

@@ -344,12 +344,12 @@ impl Reading<'_> {
 
     fn problem(&self, problem: Problem) -> Diagnostic {
         let Problem { at, found, message, cut: _ } = problem;
-        Diagnostic { found, ..self.flaw(at, FieldPath::default(), message) }
+        Diagnostic { found, ..self.flaw(at, FieldPath::default(), message) }.bounded()
     }
 
     fn misfit(&self, misfit: Misfit) -> Diagnostic {
         let Misfit { path, at, found, message, expected, suggestion, fatal: _ } = misfit;
-        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }
+        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }.bounded()
     }
 
     fn mistyped(&self, error: DeError, node: &Node<'_>, whole: bool, secret: bool) -> Diagnostic {
@@ -360,13 +360,13 @@ impl Reading<'_> {
         // serde quotes what it was given.
         let message = if secret { "the value cannot be read".to_owned() } else { error.message };
         let (at, found) = locate(node, &path);
-        Diagnostic { found, ..self.flaw(error.at.unwrap_or(at), path, message) }
+        Diagnostic { found, ..self.flaw(error.at.unwrap_or(at), path, message) }.bounded()
     }
 
     fn field_error(&self, node: &Node<'_>, error: FieldError) -> Diagnostic {
         let FieldError { path, message, expected, suggestion } = error;
         let (at, found) = locate(node, &path);
-        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }
+        Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }.bounded()
     }
 }
 

@@ -13,5 +13,5 @@ mod documents;
 mod node;
 
 pub(crate) use de::{DeError, from_node};
-pub(crate) use documents::{Document, documents};
+pub(crate) use documents::{Document, documents, lines};
 pub(crate) use node::{Entry, Node, Position, Problem, Scalar, Value, parse};

@@ -4,12 +4,19 @@ use portolan_model::id::{Kind, ObjectRef};
 
 use super::POOL_LABEL;
 use crate::convert::{Names, label, object_name};
+use crate::diagnostic::shorten;
 use crate::field::{At, FieldPath, nearest};
 use crate::shape::{Misfit, excerpt, one_of, unknown};
 use crate::yaml::{Node, Position, Value};
 
 const GROUP: &str = "portolan.dev";
 const API_VERSION: &str = "portolan.dev/v1alpha1";
+
+/// The longest name of an object (RFC 1123 §2.1); nobody goes by a longer one.
+const LONGEST: usize = 253;
+
+/// Among this many fields a misspelt one is looked for: a manifest has five.
+const FIELDS: usize = 64;
 
 /// The fields of Kubernetes' `ObjectMeta`.
 const METADATA: [&str; 15] = [
@@ -45,7 +52,7 @@ pub(super) enum Who<'n> {
 /// An object of a kind that is read.
 pub(super) struct Identity<'n> {
     pub(super) kind: Kind,
-    /// Not known if name or namespace are missing.
+    /// Not known if name or namespace are missing, or too long for any object.
     pub(super) id: Option<ObjectRef>,
     /// The value of [`POOL_LABEL`].
     pub(super) pool: Option<&'n str>,
@@ -78,7 +85,10 @@ pub(super) fn identify<'n>(node: &'n Node<'n>, names: &mut Names, listed: bool) 
         Some(kind) => Who::Somebody(metadata(node, kind, names, misfits)),
         None => match stranger(api_version, at_version, kind, at_kind) {
             Some(misfit) => Who::Nobody(vec![misfit]),
-            None => Who::Foreign(at_kind, format!("left aside: {api_version} {kind} is of no interest here")),
+            None => {
+                let (api_version, kind) = (shorten(api_version), shorten(kind));
+                Who::Foreign(at_kind, format!("left aside: {api_version} {kind} is of no interest here"))
+            }
         },
     }
 }
@@ -88,18 +98,21 @@ fn stranger(api_version: &str, at_version: Position, kind: &str, at_kind: Positi
     let ours = || Kind::ALL.into_iter().filter(|kind| kind.api_version() == API_VERSION).map(Kind::as_str);
     let group = api_version.split('/').next().unwrap_or_default();
     if api_version == API_VERSION {
-        let mut misfit =
-            misfit(at_kind, At::top("kind").path(), format!("unknown kind {kind:?} of {API_VERSION}"));
-        misfit.found = kind.to_owned();
+        let found = shorten(kind);
+        let message = format!("unknown kind {found:?} of {API_VERSION}");
+        let mut misfit = misfit(at_kind, At::top("kind").path(), message);
+        misfit.found = found;
         misfit.expected = Some(one_of(ours()));
         misfit.suggestion = nearest(kind, ours()).map(str::to_owned);
         return Some(misfit);
     }
-    let meant = group == GROUP || (ours().any(|name| name == kind) && strsim::levenshtein(group, GROUP) <= 3);
+    let near = || group.len() <= 2 * GROUP.len() && strsim::levenshtein(group, GROUP) <= 3;
+    let meant = group == GROUP || (ours().any(|name| name == kind) && near());
     meant.then(|| {
-        let mut misfit =
-            misfit(at_version, At::top("apiVersion").path(), format!("unknown apiVersion {api_version:?}"));
-        misfit.found = api_version.to_owned();
+        let found = shorten(api_version);
+        let message = format!("unknown apiVersion {found:?}");
+        let mut misfit = misfit(at_version, At::top("apiVersion").path(), message);
+        misfit.found = found;
         misfit.expected = Some(API_VERSION.to_owned());
         misfit.suggestion = Some(API_VERSION.to_owned());
         misfit
@@ -155,7 +168,7 @@ fn metadata<'n>(node: &'n Node<'n>, kind: Kind, names: &mut Names, mut misfits: 
         Some((namespace, place)) if kind.is_cluster_scoped() => {
             let message = format!("a {kind} lives in no namespace");
             let mut misfit = misfit(place, at.field("namespace").path(), message);
-            misfit.found = namespace.to_owned();
+            misfit.found = shorten(namespace);
             misfits.push(misfit);
             Some("")
         }
@@ -167,8 +180,10 @@ fn metadata<'n>(node: &'n Node<'n>, kind: Kind, names: &mut Names, mut misfits: 
         }
         None => kind.is_cluster_scoped().then_some(""),
     };
-    let id =
-        name.zip(namespace).map(|((name, _), namespace)| ObjectRef::new(kind, names.share(namespace), name));
+    let id = name
+        .zip(namespace)
+        .filter(|((name, _), namespace)| name.len() <= LONGEST && namespace.len() <= LONGEST)
+        .map(|((name, _), namespace)| ObjectRef::new(kind, names.share(namespace), name));
     let labels = entry.value.get("labels");
     let pool = labels.and_then(|labels| labels.get(POOL_LABEL)).and_then(Node::text);
     Identity { kind, id, pool, misfits }
@@ -192,7 +207,7 @@ fn required_text<'n>(
         None => {
             let mut missing = misfit(node.at, path, format!("the field {field:?} is missing"));
             if let Value::Mapping(entries) = &node.value
-                && let Some(near) = nearest(field, entries.iter().map(|entry| &*entry.key))
+                && let Some(near) = nearest(field, entries.iter().take(FIELDS).map(|entry| &*entry.key))
             {
                 missing.expected = Some(format!("{field:?} in place of {near:?}"));
             }
@@ -208,5 +223,5 @@ fn misfit(at: Position, path: FieldPath, message: String) -> Misfit {
 
 fn flawed(flaw: crate::convert::Flaw, at: Position, path: FieldPath, found: &str) -> Misfit {
     let crate::convert::Flaw { message, expected, suggestion } = flaw;
-    Misfit { path, at, found: crate::diagnostic::shorten(found), message, expected, suggestion, fatal: false }
+    Misfit { path, at, found: shorten(found), message, expected, suggestion, fatal: false }
 }

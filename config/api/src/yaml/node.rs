@@ -360,13 +360,10 @@ fn merge(entries: &mut Vec<Entry<'_>>) {
         Value::Sequence(items) => items,
         other => vec![Node { at: named.at, value: other }],
     };
+    let mut known: HashSet<_> = entries.iter().map(|entry| entry.key.clone()).collect();
     for source in sources {
         let Value::Mapping(merged) = source.value else { continue };
-        for entry in merged {
-            if !entries.iter().any(|known| known.key == entry.key) {
-                entries.push(entry);
-            }
-        }
+        entries.extend(merged.into_iter().filter(|entry| known.insert(entry.key.clone())));
     }
 }
 
