@@ -53,7 +53,7 @@ fn tidy(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Number(number) => {
-            #[allow(clippy::cast_possible_truncation)] // bounds are far below 2^53
+            // Bounds are far below 2^53.
             if let Some(whole) = number.as_f64().filter(|number| number.fract() == 0.0) {
                 *value = Value::from(whole as i64);
             }

@@ -81,7 +81,7 @@ impl Shape {
         let size = |bound: Option<i64>, default: usize| {
             bound.and_then(|bound| usize::try_from(bound).ok()).unwrap_or(default)
         };
-        #[allow(clippy::cast_possible_truncation)] // bounds of integers are integers
+        // Bounds of integers are integers.
         let limit = |bound: Option<f64>, default: i128| bound.map_or(default, |bound| bound as i128);
         let form = if schema.x_kubernetes_int_or_string == Some(true) {
             Form::IntegerOrText

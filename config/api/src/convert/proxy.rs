@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
 
 use portolan_model::id::SYSTEM_NAMESPACE;
 use portolan_model::intent::Spec;
@@ -18,9 +17,6 @@ use super::scalar::{address, host_name, label, positive};
 use super::{Convert, Cx};
 use crate::field::At;
 use crate::kinds::{self, AccessLogOutput, ListenerProtocol, ListenerTLS, ProxySpec, TLSVersion};
-
-/// What a drain may take where nothing is said.
-const DRAIN: Duration = Duration::from_secs(30);
 
 impl Convert for ProxySpec {
     fn convert(&self, cx: &mut Cx<'_>) -> Option<Spec> {
@@ -74,7 +70,7 @@ impl Convert for ProxySpec {
             access_log,
             catch_all_cluster: catch_all.map(Arc::from),
             workers: workers.flatten(),
-            drain_timeout: drain.unwrap_or(DRAIN),
+            drain_timeout: drain.unwrap_or_else(|| Proxy::fallback().drain_timeout),
             default_policy,
         })))
     }

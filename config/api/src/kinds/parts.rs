@@ -120,8 +120,7 @@ pub(crate) fn yes() -> bool {
     true
 }
 
-/// Whether a flag is unset.
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands out references
+/// Whether a flag is unset; serde hands out references.
 pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -1,6 +1,6 @@
 //! Checks that need no libraries, and short ways to read.
 
-use portolan_api::{Checks, FileObjects, read_file};
+use portolan_api::{Checks, FileObjects, Reader};
 use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Object, Spec};
 
 /// Checks that take what looks right.
@@ -44,7 +44,7 @@ pub(crate) fn checks() -> Checks {
 
 /// Reads a file of that text.
 pub(crate) fn read(text: &str) -> FileObjects {
-    read_file("test.yaml", text, &checks())
+    Reader::new(checks()).read("test.yaml", text)
 }
 
 /// Reads a file of one object that is right.
