@@ -282,3 +282,22 @@ fn sharing_takes_two() {
     assert_eq!(counts.len(), 1, "{counts:?}");
     assert_eq!(portolan.admin_json("/conditions")["conditions"].as_array().unwrap().len(), 1);
 }
+
+/// Whether a cluster that gets nothing could take the request is asked at the cost of nobody's turn.
+#[test]
+fn a_cluster_that_gets_nothing_takes_no_turns() {
+    let (one, two, tokyo) = (Echo::start("one"), Echo::start("two"), Echo::start("tokyo"));
+    let shared = "allowedDomains: [{suffix: app.test, sharing: Shared}]\n";
+    for nothing in ["drain: true\n", "weight: 0\n"] {
+        let text = cluster("paris", shared)
+            + &cluster("tokyo", &format!("{shared}{nothing}"))
+            + &load_balancer("paris", "app", "www.app.test", "web")
+            + &load_balancer("tokyo", "app", "www.app.test", "web")
+            + &pool("paris", "web", &[one.address(), two.address()], "balancing: RoundRobin\n")
+            + &pool("tokyo", "web", &[tokyo.address()], "");
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        let counts = shares(&mut portolan.raw(), "www.app.test", 100);
+        let even = |name: &str| counts.get(name).is_some_and(|count| (40..=60).contains(count));
+        assert!(counts.len() == 2 && even("one") && even("two"), "{nothing}: {counts:?}");
+    }
+}

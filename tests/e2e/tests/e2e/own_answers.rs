@@ -32,6 +32,8 @@ fn fleet(echo: &Echo, resets: &RawUpstream, setup: Setup) -> Portolan {
         + &app("paris", "dead", &[dead])
         + &app("paris", "resets", &[resets.address()])
         + &route("paris", "nopool", "rules:\n- backends: [{pool: missing}]\n")
+        + &route("paris", "zero", "rules:\n- backends: [{pool: ok, weight: 0}]\n")
+        + &route("paris", "zeros", "rules:\n- backends: [{pool: ok, weight: 0}, {pool: small, weight: 0}]\n")
         + &route("paris", "empty", "rules:\n- backends: [{pool: empty}]\n")
         + &pool("paris", "empty", &[], "endpointSlices: {}\n");
     setup.manifest("fleet.yaml", text).start()
@@ -53,6 +55,8 @@ fn each_failure_has_its_status_flag_and_words() {
         ("dead.paris.lb.test", "/", 0, 502, "UF", Some("dead"), Some("dead")),
         ("resets.paris.lb.test", "/", 0, 502, "UF", Some("resets"), Some("resets")),
         ("nopool.paris.lb.test", "/", 0, 500, "NP", Some("nopool"), None),
+        ("zeros.paris.lb.test", "/", 0, 500, "NP", Some("zeros"), None),
+        ("zero.paris.lb.test", "/", 0, 500, "NP", Some("zero"), None),
         ("empty.paris.lb.test", "/", 0, 503, "NH", Some("empty"), Some("empty")),
     ] {
         for version in ["--http1.1", "--http2-prior-knowledge"] {

@@ -361,6 +361,48 @@ fn the_host_is_rewritten_over_http2_too() {
     assert_eq!(reply.json()["target"], "http://internal.test/x", "{reply:?}");
 }
 
+/// Over HTTP/2 a target carries its authority, whatever becomes of its path.
+#[test]
+fn a_path_that_changes_keeps_its_authority() {
+    let echo = Echo::start("web");
+    let rewrite = |kind: &str| format!("filters: [{{type: URLRewrite, urlRewrite: {{path: {kind}}}}}]");
+    let spec = format!(
+        "rules:\n- backends: [{{pool: web}}]\n\
+         - matches: [{{path: {{value: /full}}}}]\n  backends: [{{pool: web}}]\n  {}\n\
+         - matches: [{{path: {{value: /prefix}}}}]\n  backends: [{{pool: web}}]\n  {}\n",
+        rewrite("{type: ReplaceFullPath, replaceFullPath: /new}"),
+        rewrite("{type: ReplacePrefixMatch, replacePrefixMatch: /p}"),
+    );
+    let own = "web.paris.lb.test";
+    for (protocol, before) in [("HTTP1", String::new()), ("HTTP2", format!("http://{own}"))] {
+        let text = cluster("paris", "")
+            + &pool("paris", "web", &[echo.address()], &format!("protocol: {protocol}\n"))
+            + &route("paris", "web", &spec);
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        for (asked, target) in [
+            ("/same?q=1", "/same?q=1"),
+            ("/%7Eme", "/~me"),
+            ("/%7Eme?q=%7E", "/~me?q=%7E"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b/", "/b/"),
+            ("/full/x?q=1", "/new?q=1"),
+            ("/prefix/x?q=1", "/p/x?q=1"),
+            ("/x/../prefix/%7E", "/p/~"),
+        ] {
+            for version in ["--http1.1", "--http2-prior-knowledge"] {
+                let reply = portolan.get(own, asked).arg(version).send();
+                let what = format!("{version} {asked} to {protocol}: {reply:?}");
+                assert_eq!((reply.exit, reply.status), (0, 200), "{what}");
+                assert_eq!(reply.json()["target"], format!("{before}{target}"), "{what}");
+                assert_eq!(reply.echoed("x-forwarded-host").as_deref(), Some(own), "{what}");
+                if protocol == "HTTP1" {
+                    assert_eq!(reply.echoed("host").as_deref(), Some(own), "{what}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn weights_share_requests_out() {
     let echoes: Vec<Echo> = ["heavy", "light", "none"].map(Echo::start).into();
@@ -412,9 +454,12 @@ fn a_catch_all_takes_what_nobody_else_serves() {
         let reply = portolan.get(host, "/").send();
         assert_eq!(reply.json()["name"], expected, "{host}");
     }
-    // HTTP/1.0 may do without a host.
+    // HTTP/1.0 may do without a host; the HTTP/1.1 that goes upstream may not (RFC 9112 §3.2).
     let response = portolan.raw().send("GET / HTTP/1.0\r\n\r\n").response().unwrap();
     assert_eq!(response.status, 200, "{response:?}");
+    let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+    let headers = json["headers"].as_array().unwrap();
+    assert!(headers.contains(&serde_json::json!(["host", all.address().to_string()])), "{json}");
 }
 
 #[test]

@@ -121,6 +121,39 @@ fn a_malformed_request_costs_its_stream_alone() {
     assert!(asked.is_empty(), "asked for upstream: {asked:?}");
 }
 
+/// What no target may have over HTTP/1 it may not have here either; some of it the library refuses before we see it.
+#[test]
+fn targets_are_judged_as_over_http1() {
+    let stage = Stage::new(Setup::new());
+    let mut failures = Vec::new();
+    for path in ["/a\\b", "/a\"b", "/a<b", "/a>b", "/a`b", "/caf\u{e9}", "/a\u{ff}", "/\u{65e5}\u{672c}"] {
+        let mut wire = Wire::plain(stage.portolan.http());
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"));
+        let answer = String::from_utf8_lossy(&wire.rest()).into_owned();
+        if !answer.starts_with("HTTP/1.1 400 ") {
+            failures.push(format!("{path:?} over HTTP/1: {answer:?}"));
+        }
+        let mut frames = Frames::open(Wire::plain(stage.portolan.http()));
+        frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&good(path)));
+        match frames.end_of(1) {
+            Some(End::Status(400) | End::Reset(PROTOCOL_ERROR)) => {}
+            other => failures.push(format!("{path:?}: {other:?}")),
+        }
+        frames.send(HEADERS, END_STREAM | END_HEADERS, 3, &block(&good("/sibling")));
+        match frames.end_of(3) {
+            Some(End::Status(200)) => {}
+            other => failures.push(format!("{path:?}: its sibling got {other:?}")),
+        }
+    }
+    let asked: Vec<String> =
+        stage.recorder.targets().into_iter().filter(|target| target != "/sibling").collect();
+    assert!(
+        failures.is_empty() && asked.is_empty(),
+        "{}\nasked for upstream: {asked:?}",
+        failures.join("\n")
+    );
+}
+
 #[test]
 fn what_is_no_header_never_gets_upstream() {
     let stage = Stage::new(Setup::new());
