@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use portolan_e2e::{Authority, Echo, Key, Portolan, RawClient, Setup, app, cluster, eventually, secret};
+use portolan_e2e::{
+    Authority, Echo, Key, Portolan, RawClient, RawUpstream, Setup, app, cluster, eventually, secret,
+};
 
 use crate::streams::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Http2, RST_STREAM, SETTINGS, Wire, literals,
@@ -191,6 +193,35 @@ fn bodies_have_a_limit() {
         assert_eq!(response.await.expect("an answer").status(), 413);
         assert_eq!(client.fetch(&format!("http://{HOST}/")).await.expect("a sibling").0, 200);
     });
+}
+
+/// What goes through an upgraded connection is no body.
+#[test]
+fn an_upgraded_connection_has_no_limit() {
+    const SENT: usize = 256 << 10;
+    let upstream = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        for _ in 0..SENT / 1024 {
+            let Some(piece) = client.take(1024) else { return };
+            client.send(piece);
+        }
+    });
+    let policy = "---\napiVersion: portolan.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: small, namespace: tenant-paris}\nspec:\n  targetRefs: [{kind: HTTPLoadBalancer, name: shop}]\n  maxRequestBody: 64Ki\n";
+    let fleet = cluster("paris", "") + &app("paris", "shop", &[upstream.address()]) + policy;
+    let portolan = Portolan::start(&[("fleet.yaml", fleet)]);
+    let mut client = portolan.raw();
+    client.send(format!(
+        "GET /up HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    ));
+    assert!(client.head().expect("a head").starts_with("HTTP/1.1 101"));
+    for sent in 0..SENT / 1024 {
+        client.send([b'x'; 1024]);
+        assert!(client.take(1024).is_some(), "cut after {sent} KiB");
+    }
+    assert_eq!(client.rest(), b"");
+    let line = portolan.logged("the connection's line", |line| line["path"] == "/up");
+    assert_eq!((&line["status"], &line["flag"]), (&101.into(), &serde_json::Value::Null), "{line}");
 }
 
 #[test]

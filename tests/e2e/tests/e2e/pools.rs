@@ -11,6 +11,8 @@ use portolan_e2e::{
     within,
 };
 
+use crate::streams::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2Upstream, SETTINGS, begin, frame};
+
 /// How often each upstream answers so many requests on a host.
 fn shares(client: &mut RawClient, host: &str, requests: u32) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
@@ -111,6 +113,65 @@ fn a_dead_reused_connection_is_retried_for_get_and_not_for_post() {
     assert_eq!(ask("POST"), 502, "it may have been acted on");
     let posts = seen.lock().unwrap().iter().filter(|line| line.contains("POST")).count();
     assert_eq!(posts, 1, "and is sent once");
+}
+
+/// A body that waited for our word is kept like any other, to be sent again.
+#[test]
+fn a_dead_reused_connection_is_retried_for_a_put_that_expects() {
+    let (upstream, seen) = closes_when_reused();
+    let text = web(&pool("paris", "web", &[upstream.address()], ""));
+    let portolan = Setup::new().spec("workers: 1\n").manifest("fleet.yaml", text).start();
+    let mut client = portolan.raw();
+    client.send(format!("GET / HTTP/1.1\r\nHost: {WEB}\r\n\r\n"));
+    assert_eq!(client.response().unwrap().status, 200);
+    client
+        .send(format!("PUT / HTTP/1.1\r\nHost: {WEB}\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"));
+    assert_eq!(client.response().unwrap().status, 100);
+    assert_eq!(client.send("body").response().map(|response| response.status), Some(200));
+    assert_eq!(*seen.lock().unwrap(), ["1 GET / HTTP/1.1", "1 PUT / HTTP/1.1", "2 PUT / HTTP/1.1"]);
+}
+
+/// RFC 9113 §8.7: what an endpoint refuses, or says it will not look at, has not been acted on; a POST may be sent again.
+#[test]
+fn a_stream_that_is_refused_is_tried_again() {
+    let refuses = Http2Upstream::start(|_, mut respond, number| async move {
+        if number == 1 {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            return Ok(());
+        }
+        begin(respond)?.send_data("ok".into(), true)
+    });
+    let leaves = RawUpstream::start(|mut client, number| {
+        let mut until_headers = || {
+            client.take(24)?;
+            client.send(frame(SETTINGS, 0, 0, &[]));
+            loop {
+                let head = client.take(9)?;
+                client.take(usize::from(head[1]) << 8 | usize::from(head[2]))?;
+                if head[3] == HEADERS {
+                    return Some(());
+                }
+            }
+        };
+        if until_headers().is_none() {
+            return;
+        }
+        // No stream was looked at: last stream 0, NO_ERROR. Else a `:status` of 200, by the static table.
+        client.send(if number == 1 {
+            frame(GOAWAY, 0, 0, &[0; 8])
+        } else {
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, &[0x88])
+        });
+        let _ = client.rest();
+    });
+    for (name, address) in [("REFUSED_STREAM", refuses.address()), ("GOAWAY", leaves.address())] {
+        let text = web(&pool("paris", "web", &[address], "protocol: HTTP2\n"));
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        let reply = portolan.get(WEB, "/").body("x=1").send();
+        assert_eq!((reply.exit, reply.status), (0, 200), "{name}: {reply:?}");
+        assert_eq!(portolan.logged("its line", |_| true)["retries"], 1, "{name}");
+    }
+    assert_eq!((refuses.requests(), leaves.connections()), (2, 2));
 }
 
 #[test]

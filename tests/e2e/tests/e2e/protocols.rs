@@ -12,6 +12,8 @@ use portolan_e2e::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::streams::{Http2, run_async, whole};
+
 const WEB: &str = "web.paris.lb.test";
 
 fn serve(upstream: SocketAddr) -> Portolan {
@@ -80,6 +82,26 @@ fn http_1_0_keeps_a_connection_only_if_asked() {
     }
 }
 
+/// HTTP/1.0 knows neither chunks nor informational responses: its bodies end with the connection (RFC 9112 §6.1, RFC 9110 §15.2).
+#[test]
+fn http_1_0_gets_a_plain_body() {
+    let upstream = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n");
+        client.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        client.send("6\r\n world\r\n0\r\n\r\n");
+        let _ = client.rest();
+    });
+    let portolan = serve(upstream.address());
+    for more in ["", "Connection: keep-alive\r\n"] {
+        let mut client = portolan.raw();
+        let head = client.send(format!("GET / HTTP/1.0\r\nHost: {WEB}\r\n{more}\r\n")).head().unwrap();
+        assert_eq!(head.split(' ').nth(1), Some("200"), "{more:?}: {head}");
+        assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{more:?}: {head}");
+        assert_eq!(String::from_utf8_lossy(&client.rest()), "hello world", "{more:?}");
+    }
+}
+
 #[test]
 fn heads_and_options() {
     let echo = Echo::start("web");
@@ -106,6 +128,9 @@ fn expect_100_continue() {
     assert_eq!(response.status, 200);
     let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!(json["body"], "hello");
+    // The connection is as good as before.
+    let next = client.send(format!("GET / HTTP/1.1\r\nHost: {WEB}\r\n\r\n")).response();
+    assert_eq!(next.map(|next| next.status), Some(200));
     let reply = portolan.get(WEB, "/").header("Expect", "100-continue").body(vec![b'x'; 2 << 20]).send();
     assert_eq!(
         (reply.statuses.as_slice(), reply.json()["length"].as_u64()),
@@ -469,6 +494,25 @@ mod grpc {
             assert_eq!(answers.message().await.unwrap(), None, "the trailers say that it ended well");
         });
     }
+}
+
+/// HTTP/2 may split a cookie; HTTP/1 may not (RFC 9113 §8.2.3).
+#[test]
+fn crumbs_of_a_cookie_are_joined() {
+    let echo = Echo::start("web");
+    let portolan = serve(echo.address());
+    let (status, body) = run_async(async {
+        let client = Http2::plain(portolan.http()).await;
+        let request = http::Request::get(format!("http://{WEB}/")).header("cookie", "a=1");
+        let request = request.header("x-between", "1").header("cookie", "b=2").body(()).unwrap();
+        let (response, _) = client.send.clone().ready().await.unwrap().send_request(request, true).unwrap();
+        whole(response.await.unwrap()).await.unwrap()
+    });
+    assert_eq!(status, 200);
+    let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let headers = json["headers"].as_array().unwrap();
+    let cookies: Vec<_> = headers.iter().filter(|pair| pair[0] == "cookie").map(|pair| &pair[1]).collect();
+    assert_eq!(cookies, ["a=1; b=2"], "{json}");
 }
 
 #[test]

@@ -26,6 +26,11 @@ fn fleet(endpoint: SocketAddr, timeouts: &str) -> String {
         )
 }
 
+/// The same over HTTP/2.
+fn fleet_http2(endpoint: SocketAddr, timeouts: &str) -> String {
+    fleet(endpoint, timeouts).replace("  endpoints:\n", "  protocol: HTTP2\n  endpoints:\n")
+}
+
 /// The next close of this socket is a reset.
 fn reset_on_close(stream: &std::net::TcpStream) {
     setsockopt(stream, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).expect("an option");

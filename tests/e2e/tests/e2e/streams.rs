@@ -1,12 +1,14 @@
-//! Clients that do as they are told: bytes over TLS, and HTTP/2 by hand and by the `h2` crate.
+//! Clients and upstreams that do as they are told: bytes over TLS, and HTTP/2 by hand and by the `h2` crate.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
 use portolan_e2e::Authority;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -183,6 +185,72 @@ pub(crate) async fn whole(response: http::Response<h2::RecvStream>) -> Result<(u
         all.extend_from_slice(&data);
     }
     Ok((status, all.into()))
+}
+
+/// An upstream that speaks HTTP/2 by the `h2` crate. It stops when dropped.
+pub(crate) struct Http2Upstream {
+    address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    stop: Arc<tokio::sync::Notify>,
+}
+
+impl Http2Upstream {
+    /// An upstream on 127.0.0.1; `handle` gets each request with its number, from 1 on.
+    pub(crate) fn start<F, A>(handle: F) -> Self
+    where
+        F: Fn(http::Request<h2::RecvStream>, SendResponse<Bytes>, usize) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<(), h2::Error>> + Send + 'static,
+    {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("an address");
+        listener.set_nonblocking(true).expect("non-blocking");
+        let address = listener.local_addr().expect("an address");
+        let (requests, stop) = (Arc::<AtomicUsize>::default(), Arc::<tokio::sync::Notify>::default());
+        let (counted, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
+        let handle = Arc::new(handle);
+        let accept = async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                let (handle, counted) = (Arc::clone(&handle), Arc::clone(&counted));
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+                        tokio::spawn(handle(request, respond, number));
+                    }
+                });
+            }
+        };
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                tokio::select! {
+                    () = accept => {}
+                    () = stopped.notified() => {}
+                }
+            });
+        });
+        Self { address, requests, stop }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests it has got.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Http2Upstream {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+    }
+}
+
+/// The head of a 200 whose body follows.
+pub(crate) fn begin(mut respond: SendResponse<Bytes>) -> Result<h2::SendStream<Bytes>, h2::Error> {
+    respond.send_response(http::Response::new(()), false)
 }
 
 /// A frame as it came.

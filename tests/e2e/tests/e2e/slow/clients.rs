@@ -2,16 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt};
 use portolan_e2e::{
     Authority, Echo, Key, Portolan, RawClient, RawUpstream, Setup, app, cluster, eventually, secret, within,
 };
 
-use super::{HOST, fleet, nobody_left};
-use crate::streams::{Http2, Wire, run_async, tls_config};
+use super::{HOST, fleet, fleet_http2, nobody_left};
+use crate::streams::{
+    END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Http2, SETTINGS, Wire, literals, run_async, tls_config,
+};
 
 fn with_limits(limits: &str) -> (Portolan, Echo, Authority) {
     let echo = Echo::start("a");
@@ -172,6 +176,46 @@ fn a_body_that_goes_on_is_not_given_up() {
     }
 }
 
+/// Each try's time begins with the end of the upload over HTTP/2 as well.
+#[test]
+fn a_body_that_goes_on_over_http2_is_not_given_up() {
+    let echo = Echo::start("a");
+    let portolan = Portolan::start(&[("fleet.yaml", fleet_http2(echo.address(), "{perTry: 1s, idle: 5s}"))]);
+    let mut client = portolan.raw();
+    client.send(format!("POST /goes-on HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 2500\r\n\r\n"));
+    for _ in 0..25 {
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(vec![b'x'; 100]);
+    }
+    let answer = client.response().expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // And the answer to an upload has its time.
+    client.send(format!("POST /?delay_ms=2500 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody"));
+    assert_eq!(client.response().expect("an answer").status, 504);
+}
+
+/// An endpoint that answers at once is not idle while it takes the rest of the upload.
+#[test]
+fn a_body_that_goes_on_past_its_response_is_not_given_up() {
+    let upstream = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        if client.take(3000).is_some() {
+            client.send("whole");
+        }
+        let _ = client.rest();
+    });
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 1s}"))]);
+    let mut client = portolan.raw();
+    client.send(format!("POST /goes-on HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 3000\r\n\r\n"));
+    assert!(client.head().expect("a head").starts_with("HTTP/1.1 200 "));
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_millis(100));
+        client.send(vec![b'x'; 100]);
+    }
+    assert_eq!(client.take(5).as_deref(), Some(&b"whole"[..]));
+}
+
 /// A client that stays just within the idle time still has to keep up a rate, some seconds in.
 #[test]
 fn a_body_must_keep_up_a_rate() {
@@ -321,6 +365,76 @@ fn a_reader_that_never_reads_is_cut() {
     nobody_left(&portolan);
     let line = portolan.logged("the cut", |line| line["path"] == "/unread");
     assert!(line["flag"] == "CT" || line["flag"] == "CG", "{line}");
+}
+
+/// A slow reader is not a dead one, nor is the endpoint that waits for it.
+#[test]
+fn a_reader_that_reads_slowly_is_not_cut() {
+    const LENGTH: usize = 8 << 20;
+    const PIECE: usize = 16 << 10;
+    for request in ["GET /slow HTTP/1.1\r\nContent-Length: 0", "POST /slow HTTP/1.1\r\nContent-Length: 4"] {
+        let (upstream, _) = fountain(LENGTH);
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 1s}"))]);
+        let mut client = RawClient::of(far(portolan.http()));
+        client.send(format!("{request}\r\nHost: {HOST}\r\n\r\n"));
+        if request.starts_with("POST") {
+            client.send("body");
+        }
+        assert!(client.head().expect("a head").starts_with("HTTP/1.1 200 "));
+        let began = Instant::now();
+        let mut read = 0;
+        while began.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(client.take(PIECE).is_some(), "{request}: cut after {:?}", began.elapsed());
+            read += PIECE;
+        }
+        assert!(client.take(LENGTH - read).is_some(), "{request}: cut somewhere after {read} bytes");
+    }
+}
+
+/// A connection as over a real network: segments of 1400 bytes and a small window, so that little lies in between.
+fn far(address: std::net::SocketAddr) -> TcpStream {
+    let socket =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    setsockopt(&socket, sockopt::TcpMaxSeg, &1400).expect("an option");
+    setsockopt(&socket, sockopt::RcvBuf, &(8 << 10)).expect("an option");
+    let std::net::SocketAddr::V4(address) = address else { panic!("an address of IPv4") };
+    connect(socket.as_raw_fd(), &SockaddrIn::from(address)).expect("a connection");
+    socket.into()
+}
+
+/// Answers of our own have their time too: a window that stays shut does not keep a stream open, nor its connection busy.
+#[test]
+fn an_answer_of_ours_waits_for_no_window() {
+    let (portolan, _echo, _) = with_limits("{idleTimeout: 1s}");
+    let mut frames = Frames::open(Wire::plain(portolan.http()));
+    let no_window = [&4_u16.to_be_bytes()[..], &0_u32.to_be_bytes()].concat();
+    frames.send(SETTINGS, 0, 0, &no_window);
+    let nobody = [(":method", "GET"), (":scheme", "http"), (":authority", "nobody.test"), (":path", "/shut")];
+    frames.send(HEADERS, END_STREAM | END_HEADERS, 1, &literals(&nobody));
+    let began = Instant::now();
+    let mut kinds = Vec::new();
+    while let Some(frame) = frames.next() {
+        kinds.push(frame.kind);
+    }
+    assert!(kinds.contains(&HEADERS) && kinds.contains(&GOAWAY), "{kinds:?}");
+    assert!(began.elapsed() < Duration::from_secs(14), "{:?}", began.elapsed());
+    nobody_left(&portolan);
+}
+
+/// Nor does a pipeline of requests that nobody reads the answers of.
+#[test]
+fn answers_of_ours_wait_for_no_reader() {
+    let (portolan, _echo, _) = with_limits("{}");
+    let client = far(portolan.http());
+    client.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let many = "GET /pipelined HTTP/1.1\r\nHost: nobody.test\r\n\r\n".repeat(1000);
+    let stuck =
+        within(Duration::from_secs(15), || (&client).write_all(many.as_bytes()).is_err().then_some(()));
+    assert_eq!(stuck, Some(()), "it takes any number of requests");
+    nobody_left(&portolan);
+    let line = portolan.logged("an answer", |line| line["path"] == "/pipelined");
+    assert_eq!(line["status"], 404, "{line}");
 }
 
 /// RFC 9113 has nothing against streams that never end; we have.

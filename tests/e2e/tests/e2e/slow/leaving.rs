@@ -92,6 +92,22 @@ fn clients_that_close_leave_nothing_behind() {
     }
 }
 
+/// 100 is no answer yet.
+#[test]
+fn a_client_that_goes_after_100_is_logged_as_gone() {
+    let (upstream, busy) = upstream();
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
+    let mut client = portolan.raw();
+    client.send(format!(
+        "PUT /slow HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+    ));
+    assert_eq!(client.response().expect("an answer").status, 100);
+    drop(client);
+    everyone_gone(&portolan, &busy, "after 100");
+    let line = portolan.logged("the client that went away", |line| line["path"] == "/slow");
+    assert_eq!((&line["status"], &line["flag"]), (&499.into(), &"CG".into()), "{line}");
+}
+
 #[test]
 fn streams_and_connections_of_http2_that_go_leave_nothing_behind() {
     let (upstream, busy) = upstream();

@@ -10,8 +10,8 @@ use nix::sys::socket::{
 use portolan_e2e::{Echo, Portolan, RawUpstream, app, cluster, pool, route};
 use std::os::fd::AsRawFd as _;
 
-use super::{HOST, fleet, nobody_left};
-use crate::streams::{Http2, run_async};
+use super::{HOST, fleet, fleet_http2, nobody_left};
+use crate::streams::{Http2, Http2Upstream, begin, run_async, whole};
 
 /// An address where connections are neither accepted nor refused: a queue that is full.
 struct BlackHole {
@@ -114,6 +114,67 @@ fn a_response_that_does_not_begin_is_504() {
         let line = portolan.logged("the timeout", |line| line["path"] == path);
         assert_eq!(line["flag"], "UT", "{line}");
         assert_eq!(line["pool"], "tenant-paris/shop", "{line}");
+    }
+}
+
+/// A rule's time for the whole request covers what comes before the response too, and its end is an answer like any other.
+#[test]
+fn the_requests_time_covers_every_stage() {
+    let hole = BlackHole::open();
+    let silent = Http2Upstream::start(|request, respond, _| async move {
+        let (mut body, _answer) = (request.into_body(), respond);
+        while let Some(data) = body.data().await {
+            data?;
+        }
+        std::future::pending().await
+    });
+    let rules = "rules:\n- timeouts: {request: 1s}\n  backends: [{pool: shop}]\n";
+    let times = fleet(hole.address, "{connect: 5s, perTry: 30s}");
+    let policy = &times[times.rfind("---").expect("a policy")..];
+    for (path, endpoint, protocol, grpc) in [
+        ("/connect", hole.address, "HTTP1", false),
+        ("/connect-http2", hole.address, "HTTP2", false),
+        ("/answer", silent.address(), "HTTP2", false),
+        ("/grpc", silent.address(), "HTTP2", true),
+    ] {
+        let text = cluster("paris", "")
+            + &route("paris", "shop", rules)
+            + &pool("paris", "shop", &[endpoint], &format!("protocol: {protocol}\n"))
+            + policy;
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        for http2 in [false, true] {
+            let began = Instant::now();
+            let status = if http2 {
+                run_async(async {
+                    let client = Http2::plain(portolan.http()).await;
+                    let mut request = http::Request::post(format!("http://{HOST}{path}"));
+                    if grpc {
+                        request = request.header("content-type", "application/grpc").header("te", "trailers");
+                    }
+                    let mut ready = client.send.clone().ready().await.expect("ready");
+                    let request = request.body(()).expect("a request");
+                    let (response, mut body) = ready.send_request(request, false).expect("sent");
+                    body.send_data("message".into(), true).expect("sent");
+                    let response =
+                        response.await.unwrap_or_else(|error| panic!("{path}: no answer: {error:?}"));
+                    response.status().as_u16()
+                })
+            } else if grpc {
+                continue;
+            } else {
+                portolan.get(HOST, path).body("message").send().status
+            };
+            let took = began.elapsed();
+            assert_eq!(status, 504, "{path}, HTTP/2: {http2}");
+            assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(3), "{path}: {took:?}");
+            let protocol = if http2 { "HTTP/2" } else { "HTTP/1.1" };
+            let line = portolan.logged(path, |line| line["protocol"] == protocol && line["status"] == 504);
+            for (field, value) in
+                [("flag", "UT"), ("host", HOST), ("path", path), ("route", "tenant-paris/shop")]
+            {
+                assert_eq!(line[field], value, "{field}: {line}");
+            }
+        }
     }
 }
 
@@ -227,6 +288,75 @@ fn events_that_come_in_time_are_not_cut() {
     let reply = portolan.get(HOST, "/events").send();
     assert_eq!((reply.exit, reply.status), (0, 200), "{reply:?}");
     assert_eq!(reply.text().matches("data: x").count(), 8);
+}
+
+/// Over HTTP/2 too a body's pauses have the idle time, whatever the time to its head is.
+#[test]
+fn a_body_that_pauses_over_http2_has_the_idle_time() {
+    let pauses = Http2Upstream::start(|request, respond, _| async move {
+        let mut body = begin(respond)?;
+        body.send_data("some".into(), false)?;
+        if request.uri().path() == "/for-ever" {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        body.send_data(" more".into(), true)
+    });
+    let text = fleet_http2(pauses.address(), "{perTry: 1s, idle: 5s}");
+    let of_rule = fleet_http2(pauses.address(), "{idle: 5s}")
+        .replace("  - backends:", "  - timeouts: {backendRequest: 1s}\n    backends:");
+    for text in [text, of_rule] {
+        let portolan = Portolan::start(&[("fleet.yaml", text.clone())]);
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            let reply = portolan.get(HOST, "/pauses").arg(version).send();
+            assert_eq!((reply.exit, reply.text().as_str()), (0, "some more"), "{version}: {reply:?}\n{text}");
+        }
+    }
+    let text = fleet_http2(pauses.address(), "{perTry: 5s, idle: 1s}");
+    let portolan = Portolan::start(&[("fleet.yaml", text)]);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let began = Instant::now();
+        let reply = portolan.get(HOST, "/for-ever").arg(version).send();
+        assert_ne!(reply.exit, 0, "{version}: {reply:?}");
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(4), "{version}: {took:?}");
+    }
+}
+
+/// A client that has said its part for now waits for the endpoint, which goes on: the exchange is not idle.
+#[test]
+fn a_client_that_only_listens_is_not_cut() {
+    const EVENTS: usize = 12;
+    let over_http1 = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..EVENTS {
+            client.send("5\r\nevent\r\n");
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        client.send("0\r\n\r\n");
+        let _ = client.rest();
+    });
+    let over_http2 = Http2Upstream::start(|request, respond, _| async move {
+        let (_speaks, mut body) = (request, begin(respond)?);
+        for _ in 0..EVENTS {
+            body.send_data("event".into(), false)?;
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        body.send_data("".into(), true)
+    });
+    for text in [fleet(over_http1.address(), "{idle: 1s}"), fleet_http2(over_http2.address(), "{idle: 1s}")] {
+        let portolan = Portolan::start(&[("fleet.yaml", text.clone())]);
+        run_async(async {
+            let client = Http2::plain(portolan.http()).await;
+            let request = http::Request::post(format!("http://{HOST}/")).body(()).expect("a request");
+            let mut ready = client.send.clone().ready().await.expect("ready");
+            let (response, mut speaks) = ready.send_request(request, false).expect("sent");
+            speaks.send_data("one piece".into(), false).expect("sent");
+            let (status, events) = whole(response.await.expect("an answer")).await.expect("no cut");
+            assert_eq!((status, events), (200, "event".repeat(EVENTS).into()), "{text}");
+        });
+    }
 }
 
 #[test]
