@@ -237,6 +237,23 @@ fn server_sent_events_arrive_as_they_are_sent() {
     }
 }
 
+/// An endpoint may answer before it has the request, and a client may wait for that before it goes on.
+#[test]
+fn a_head_waits_for_no_body() {
+    let upstream = RawUpstream::start(|mut client, _| {
+        let Some(_) = client.head() else { return };
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+        let Some(body) = client.take(4) else { return };
+        client.send(body);
+        let _ = client.rest();
+    });
+    let portolan = serve(upstream.address());
+    let mut client = portolan.raw();
+    client.send(format!("POST / HTTP/1.1\r\nHost: {WEB}\r\nContent-Length: 4\r\n\r\n"));
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200 "));
+    assert_eq!(client.send("body").take(4).as_deref(), Some(&b"body"[..]));
+}
+
 #[test]
 fn large_bodies_stream_in_constant_memory() {
     const SIZE: u64 = 256 << 20;

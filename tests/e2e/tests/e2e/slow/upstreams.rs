@@ -305,13 +305,19 @@ fn a_body_that_pauses_over_http2_has_the_idle_time() {
     let text = fleet_http2(pauses.address(), "{perTry: 1s, idle: 5s}");
     let of_rule = fleet_http2(pauses.address(), "{idle: 5s}")
         .replace("  - backends:", "  - timeouts: {backendRequest: 1s}\n    backends:");
-    for text in [text, of_rule] {
-        let portolan = Portolan::start(&[("fleet.yaml", text.clone())]);
+    let mut failures = Vec::new();
+    for (name, text) in [("perTry", text), ("backendRequest", of_rule)] {
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
         for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let reply = portolan.get(HOST, "/pauses").arg(version).send();
-            assert_eq!((reply.exit, reply.text().as_str()), (0, "some more"), "{version}: {reply:?}\n{text}");
+            for accept in ["*/*", "text/event-stream"] {
+                let reply = portolan.get(HOST, "/pauses").arg(version).header("Accept", accept).send();
+                if (reply.exit, reply.text().as_str()) != (0, "some more") {
+                    failures.push(format!("{name} {version} {accept}: {:?} {}", reply.text(), reply.stderr));
+                }
+            }
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     let text = fleet_http2(pauses.address(), "{perTry: 5s, idle: 1s}");
     let portolan = Portolan::start(&[("fleet.yaml", text)]);
     for version in ["--http1.1", "--http2-prior-knowledge"] {
