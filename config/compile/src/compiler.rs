@@ -123,6 +123,11 @@ impl Compiler {
         self.store.get(id)
     }
 
+    /// How many objects of a kind there are.
+    pub fn number(&self, kind: Kind) -> usize {
+        self.store.number(kind)
+    }
+
     /// All objects of a kind, in no order.
     pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         self.store.all_of_kind(kind)

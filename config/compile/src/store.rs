@@ -54,6 +54,7 @@ struct Namespace {
 pub(crate) struct Store {
     namespaces: HashMap<Arc<str>, Namespace, RandomState>,
     users: Index<(ObjectRef, Kind)>,
+    numbers: BTreeMap<Kind, usize>,
 }
 
 impl Store {
@@ -71,12 +72,15 @@ impl Store {
             namespace.objects.remove(&id.kind);
             self.drop_if_empty(&id.namespace);
         }
+        let number = self.numbers.entry(id.kind).or_default();
         if let Some(old) = &old {
+            *number = number.saturating_sub(1);
             for target in targets(old) {
                 self.users.remove(&(target, id.kind), old);
             }
         }
         if let Some(new) = new {
+            *number += 1;
             for target in targets(new) {
                 self.users.insert((target, id.kind), new);
             }
@@ -164,6 +168,11 @@ impl Store {
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let objects = self.namespaces.get(namespace).and_then(|it| it.objects.get(&kind));
         objects.into_iter().flatten().map(|entry| &entry.object)
+    }
+
+    /// How many objects of one kind there are, in all namespaces.
+    pub(crate) fn number(&self, kind: Kind) -> usize {
+        self.numbers.get(&kind).copied().unwrap_or_default()
     }
 
     /// The objects of one kind in all namespaces, in no order.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use parking_lot::Mutex;
 use portolan_admin::Scope;
 use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
@@ -73,8 +74,8 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let metrics = Arc::new(Metrics::new(cores, Flag::names(), env!("CARGO_PKG_VERSION"))?);
     let mut plane = DataPlane::start(Options { metrics: Arc::clone(&metrics), dns_server: args.dns_server })?;
-    let mut compiler = Compiler::new();
-    let state = Arc::new(State::new(plane.view(), Arc::clone(&metrics), log));
+    let compiler = Arc::new(Mutex::new(Compiler::new()));
+    let state = Arc::new(State::new(Arc::clone(&compiler), plane.view(), Arc::clone(&metrics), log));
 
     let (stop, stopped) = watch::channel(false);
     let mut ports = vec![admin(args.admin, &state, Scope::Full, stopped.clone()).await?];
@@ -94,7 +95,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         tokio::select! {
             batch = queue.recv() => {
                 let Some(batch) = batch else { anyhow::bail!("the folder is no longer watched") };
-                take_in(batch, &mut compiler, &mut plane, &state, &metrics);
+                take_in(batch, &mut compiler.lock(), &mut plane, &state, &metrics);
                 settled = false;
                 if let Some(up) = up.take() {
                     tracing::info!(folder = %args.config.display(), admin = %args.admin, "ready");
@@ -121,7 +122,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     }
     drop(source);
     state.drain();
-    let deadline = compiler.plan().proxy.drain_timeout;
+    let deadline = compiler.lock().plan().proxy.drain_timeout;
     tracing::info!(connections = plane.view().connections(), deadline = ?deadline, "draining");
     let left = tokio::select! {
         left = plane.drain(deadline) => left,
@@ -159,8 +160,8 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
             tracing::warn!(%object, "{condition}");
         }
     }
-    metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.objects(kind).count())));
-    state.in_force(compiler, &batch.files, batch.diagnostics);
+    metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.number(kind))));
+    state.in_force(compiler.plan().clone(), &batch.files, batch.diagnostics);
     if update.proxy.is_some() || batch.first {
         state.listening(&errors);
     }

@@ -1,6 +1,6 @@
 //! The process as its admin port sees it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,6 +19,8 @@ use crate::{log, verdict};
 
 /// See the module's documentation.
 pub(crate) struct State {
+    /// Held for a look-up, or as long as a batch takes.
+    compiler: Arc<Mutex<Compiler>>,
     view: View,
     metrics: Arc<Metrics>,
     log: log::Handle,
@@ -31,28 +33,27 @@ struct Inner {
     in_force: bool,
     /// By file.
     diagnostics: BTreeMap<String, Vec<Diagnostic>>,
-    /// Of the objects that something is wrong with.
-    places: HashMap<ObjectRef, Place>,
     listen_errors: Vec<String>,
 }
 
 impl State {
-    pub(crate) fn new(view: View, metrics: Arc<Metrics>, log: log::Handle) -> Self {
+    pub(crate) fn new(
+        compiler: Arc<Mutex<Compiler>>,
+        view: View,
+        metrics: Arc<Metrics>,
+        log: log::Handle,
+    ) -> Self {
         let inner = Inner {
             plan: Plan::empty(),
             in_force: false,
             diagnostics: BTreeMap::new(),
-            places: HashMap::new(),
             listen_errors: Vec::new(),
         };
-        Self { view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
+        Self { compiler, view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
     }
 
-    /// What `compiler` has come to is in force now. `files` are those that `diagnostics` is about.
-    pub(crate) fn in_force(&self, compiler: &Compiler, files: &[Arc<str>], diagnostics: Vec<Diagnostic>) {
-        let plan = compiler.plan().clone();
-        let place = |(id, _): (&ObjectRef, _)| Some((id.clone(), compiler.object(id)?.meta.place.clone()?));
-        let places = plan.conditions.iter().filter_map(place).collect();
+    /// This plan is in force now. `files` are those that `diagnostics` is about.
+    pub(crate) fn in_force(&self, plan: Plan, files: &[Arc<str>], diagnostics: Vec<Diagnostic>) {
         let mut inner = self.inner.lock();
         for file in files {
             inner.diagnostics.remove(&**file);
@@ -61,7 +62,6 @@ impl State {
             inner.diagnostics.entry(diagnostic.file.clone()).or_default().push(diagnostic);
         }
         inner.plan = plan;
-        inner.places = places;
         inner.in_force = true;
     }
 
@@ -82,7 +82,7 @@ impl portolan_admin::State for State {
     }
 
     fn place(&self, object: &ObjectRef) -> Option<Place> {
-        self.inner.lock().places.get(object).cloned()
+        self.compiler.lock().object(object)?.meta.place.clone()
     }
 
     fn diagnostics(&self) -> Value {

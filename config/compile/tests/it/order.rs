@@ -373,6 +373,10 @@ proptest! {
             }
         }
 
+        for kind in Kind::ALL {
+            prop_assert_eq!(compiler.number(kind), compiler.objects(kind).count());
+        }
+
         // Wildcards from above end at the lb domain.
         let lb_domain = &whole.plan().proxy.lb_domain;
         let above = |pattern: &HostPattern| pattern.matches(&format!("nobody.there.{lb_domain}")) && !pattern.name().is_under(lb_domain);
