@@ -18,6 +18,7 @@ use portolan_source::{Batch, Folder, FolderWatch};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::read;
 use crate::state::State;
@@ -90,6 +91,8 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut up = Some(up);
+    let mut retry = tokio::time::interval(QUIET);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = true;
     loop {
         tokio::select! {
@@ -103,7 +106,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 }
             }
             () = plane.next_resolution() => {}
-            () = tokio::time::sleep(QUIET) => {
+            _ = retry.tick() => {
                 if !std::mem::replace(&mut settled, true) {
                     give_memory_back();
                 }
