@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use portolan_api::{Diagnostic, Severity};
 use portolan_compile::Compiler;
-use portolan_model::id::Kind;
+use portolan_model::condition::{Condition, Reason};
+use portolan_model::id::{Kind, ObjectRef};
 use portolan_source::{Dirt, Folder};
 
 use crate::read;
@@ -24,22 +25,13 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         eprintln!("{}", diagnostic.render(source));
         errors += usize::from(diagnostic.severity == Severity::Error);
     }
-    let plan = compiler.plan();
-    let mut conditions: Vec<_> = plan.conditions.iter().collect();
-    conditions.sort_by_key(|(object, _)| *object);
-    for (object, conditions) in conditions {
-        let told = diagnostics.iter().any(|diagnostic| diagnostic.object.as_ref() == Some(object));
-        if told {
-            continue;
-        }
-        let place = compiler.object(object).and_then(|known| known.meta.place.clone());
-        let place = place.map_or_else(String::new, |place| format!("{place}: "));
-        for condition in conditions.iter() {
-            eprintln!("{place}error: {object}: {condition}");
-            errors += 1;
-        }
+    let untold = untold(&compiler, &diagnostics);
+    for line in &untold {
+        eprintln!("{line}");
     }
-    let objects: usize = Kind::ALL.iter().map(|&kind| compiler.objects(kind).count()).sum();
+    errors += untold.len();
+    let plan = compiler.plan();
+    let objects: usize = Kind::ALL.into_iter().map(|kind| compiler.number(kind)).sum();
     println!(
         "{objects} objects, {} hosts, {} pools: {errors} {}",
         plan.hosts.len(),
@@ -47,6 +39,26 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         if errors == 1 { "error" } else { "errors" }
     );
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The conditions in lines, but for those that say again what a diagnostic has said.
+fn untold(compiler: &Compiler, diagnostics: &[Diagnostic]) -> Vec<String> {
+    let told = |object: &ObjectRef, condition: &Condition| {
+        condition.reason == Reason::Invalid
+            && diagnostics.iter().any(|diagnostic| {
+                diagnostic.object.as_ref() == Some(object) && diagnostic.field == condition.field
+            })
+    };
+    let mut conditions: Vec<_> = compiler.plan().conditions.iter().collect();
+    conditions.sort_by_key(|(object, _)| *object);
+    let mut lines = Vec::new();
+    for (object, conditions) in conditions {
+        let place = compiler.object(object).and_then(|known| known.meta.place.clone());
+        let place = place.map_or_else(String::new, |place| format!("{place}: "));
+        let untold = conditions.iter().filter(|condition| !told(object, condition));
+        lines.extend(untold.map(|condition| format!("{place}error: {object}: {condition}")));
+    }
+    lines
 }
 
 /// Reads and compiles a folder once.
@@ -57,4 +69,60 @@ pub(crate) fn compile(folder: &Path) -> anyhow::Result<(Compiler, Vec<Diagnostic
     let mut compiler = Compiler::new();
     compiler.apply(batch.deltas);
     Ok((compiler, batch.diagnostics))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARIS: &str =
+        "{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: paris}, spec: {}}";
+
+    /// The fields that each part of `check` names: diagnostics, then conditions.
+    fn fields(specs: &[&str]) -> (Vec<String>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = PARIS.to_owned();
+        for spec in specs {
+            text += &format!(
+                "\n---\n{{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {{name: shop, namespace: tenant-paris}}, spec: {spec}}}"
+            );
+        }
+        fs::write(folder.path().join("fleet.yaml"), text).unwrap();
+        let (compiler, diagnostics) = compile(folder.path()).unwrap();
+        let lines = untold(&compiler, &diagnostics);
+        let field = |line: &String| line.split(": ").nth(4).unwrap_or_default().to_owned();
+        (diagnostics.into_iter().map(|it| it.field).collect(), lines.iter().map(field).collect())
+    }
+
+    #[test]
+    fn nothing_is_hidden_and_nothing_said_twice() {
+        let missing = "rules: [{backends: [{pool: gone}]}]";
+        let pool = "spec.rules[0].backends[0].pool";
+        for (say, spec, expected) in [
+            ("a condition", format!("{{{missing}}}"), (&[][..], &[pool][..])),
+            ("an error", format!("{{{missing}, wrong: 1}}"), (&["spec.wrong"], &[])),
+            // Regression: the second spelling was dropped, and the refusal named rules[0].hosts[1].
+            (
+                "the place of a refused host",
+                format!("{{hosts: [a.com, A.com, b.org], {missing}}}"),
+                (&[], &["spec.hosts[0]", "spec.hosts[2]", pool]),
+            ),
+        ] {
+            let (diagnostics, conditions) = fields(&[&spec]);
+            assert_eq!((&*diagnostics, &*conditions), (&*owned(expected.0), &*owned(expected.1)), "{say}");
+        }
+    }
+
+    /// Regression: any diagnostic about an object hid all its conditions.
+    #[test]
+    fn a_diagnostic_hides_no_other_condition() {
+        let spec = "{rules: [{backends: [{pool: gone}]}]}";
+        let (diagnostics, conditions) = fields(&[spec, spec]);
+        let expected = owned(&["spec.rules[0].backends[0].pool"]);
+        assert_eq!((diagnostics.len(), conditions), (1, expected), "it stands twice, and its pool nowhere");
+    }
+
+    fn owned(fields: &[&str]) -> Vec<String> {
+        fields.iter().map(|&field| field.to_owned()).collect()
+    }
 }
