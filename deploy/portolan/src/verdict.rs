@@ -6,7 +6,7 @@ use std::sync::Arc;
 use portolan_admin::ExplainRequest;
 use portolan_model::host::HostPattern;
 use portolan_model::id::PoolId;
-use portolan_model::plan::{Plan, Route, VirtualHost};
+use portolan_model::plan::{Action, Plan, PoolTls, Route, Trust, VirtualHost};
 use portolan_model::policy::HttpsRedirect;
 use portolan_model::route::{Filter, Scheme};
 use portolan_route::{Outcome, RequestView, Router, normalize_path};
@@ -48,88 +48,145 @@ pub(crate) fn explain(
     merge(base, outcome)
 }
 
+/// What becomes of some of the requests that a route takes.
+#[derive(Clone, Debug, PartialEq)]
+enum Fate {
+    Redirected,
+    Proxied,
+    /// 500, flag `NP`.
+    NoPool(String),
+    /// 503, flag `NH`.
+    NoEndpoint(String),
+}
+
+impl Fate {
+    fn shown(&self) -> Value {
+        match self {
+            Self::Redirected => json!({"outcome": "redirected", "status": null, "flag": null}),
+            Self::Proxied => json!({"outcome": "proxied", "status": null, "flag": null}),
+            Self::NoPool(reason) => {
+                json!({"outcome": "no pool", "status": 500, "flag": "NP", "reason": reason})
+            }
+            Self::NoEndpoint(reason) => {
+                json!({"outcome": "no healthy endpoint", "status": 503, "flag": "NH", "reason": reason})
+            }
+        }
+    }
+}
+
+/// The decisions of the proxy's `Service`, for all draws at once: a cluster among those that can, its policy and redirects, a
+/// backend by weight whether it can or not, an endpoint.
 fn route(
     plan: &Plan,
     request: &ExplainRequest,
     route: &Route,
     endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
 ) -> Value {
-    let usable = |pool: &PoolId| -> usize {
-        match endpoints(pool) {
-            Some(endpoints) => endpoints.iter().filter(|(_, usable)| *usable).count(),
-            None => plan.pools.get(pool).map_or(0, |pool| pool.endpoints.len() + pool.names.len()),
-        }
+    let usable = |id: &PoolId| match (plan.pools.get(id), endpoints(id)) {
+        (None, _) => false,
+        (Some(_), Some(endpoints)) => endpoints.iter().any(|(_, usable)| *usable),
+        (Some(pool), None) => !pool.endpoints.is_empty() || !pool.names.is_empty(),
     };
     let shared = route.actions.len() > 1;
-    let weight = |cluster: &str, can: bool| match plan.clusters.get(cluster) {
-        Some(cluster) if can && !(shared && cluster.drain) => {
-            if shared {
-                cluster.weight
-            } else {
-                1
+    let weight = |action: &Action| {
+        if !shared {
+            return 1;
+        }
+        let can = action.backends.is_empty()
+            || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool));
+        match plan.clusters.get(action.cluster()) {
+            Some(cluster) if can && !cluster.drain => cluster.weight,
+            _ => 0,
+        }
+    };
+    let weights: Vec<u32> = route.actions.iter().map(|action| weight(action)).collect();
+    let mut fates: Vec<(f64, Fate)> = Vec::new();
+    let mut add = |share: f64, fate: Fate| match fates.iter_mut().find(|(_, known)| *known == fate) {
+        _ if share == 0.0 => {}
+        Some((sum, _)) => *sum += share,
+        None => fates.push((share, fate)),
+    };
+    if weights.iter().all(|&weight| weight == 0) {
+        add(1.0, Fate::NoEndpoint("no cluster can take the request".into()));
+    }
+    let mut clusters: Vec<Value> = Vec::new();
+    for (action, share) in route.actions.iter().zip(shares(&weights)) {
+        let backend_weights: Vec<u32> = action.backends.iter().map(|backend| backend.weight).collect();
+        let backend_shares = shares(&backend_weights);
+        if redirects(action, request) {
+            add(share, Fate::Redirected);
+        } else if backend_weights.iter().all(|&weight| weight == 0) {
+            add(share, Fate::NoPool(format!("all backends of {} have weight 0", action.object)));
+        } else {
+            for (backend, &part) in action.backends.iter().zip(&backend_shares) {
+                add(share * part, fate(plan, &backend.pool, &usable));
             }
         }
-        _ => 0,
-    };
-    let can = |action: &portolan_model::plan::Action| {
-        action.backends.is_empty()
-            || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool) > 0)
-    };
-    let weights: Vec<u32> =
-        route.actions.iter().map(|action| weight(action.cluster(), can(action))).collect();
-    let total: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
-    let clusters: Vec<Value> = route
-        .actions
-        .iter()
-        .zip(&weights)
-        .map(|(action, &weight)| {
-            let backends: Vec<Value> = action
-                .backends
-                .iter()
-                .map(|backend| {
-                    let states = endpoints(&backend.pool);
-                    json!({
-                        "pool": backend.pool,
-                        "weight": backend.weight,
-                        "exists": plan.pools.get(&backend.pool).is_some(),
-                        "endpoints": match states {
-                            Some(states) => states.iter().map(|(address, usable)| json!({"address": address, "usable": usable})).collect::<Value>(),
-                            None => plan.pools.get(&backend.pool).map_or(Value::Null, |pool| {
-                                pool.endpoints.iter().map(|endpoint| json!({"address": endpoint.address})).collect()
-                            }),
-                        },
-                    })
+        let backends: Vec<Value> = action
+            .backends
+            .iter()
+            .zip(&backend_shares)
+            .map(|(backend, share)| {
+                let states = endpoints(&backend.pool);
+                json!({
+                    "pool": backend.pool,
+                    "weight": backend.weight,
+                    "share": share,
+                    "exists": plan.pools.get(&backend.pool).is_some(),
+                    "endpoints": match states {
+                        Some(states) => states.iter().map(|(address, usable)| json!({"address": address, "usable": usable})).collect::<Value>(),
+                        None => plan.pools.get(&backend.pool).map_or(Value::Null, |pool| {
+                            pool.endpoints.iter().map(|endpoint| json!({"address": endpoint.address})).collect()
+                        }),
+                    },
                 })
-                .collect();
-            json!({
-                "cluster": action.cluster(),
-                "share": if total == 0 { 0.0 } else { f64::from(weight) / total as f64 },
-                "drained": plan.clusters.get(action.cluster()).is_some_and(|cluster| cluster.drain),
-                "object": action.object.to_string(),
-                "rule": action.rule,
-                "filters": action.filters,
-                "backends": backends,
-                "policy": action.policy,
             })
-        })
-        .collect();
-    let first = &route.actions[0];
-    let redirects = first.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)));
-    let to_https =
-        matches!(first.policy.https_redirect, HttpsRedirect::On { .. }) && request.scheme == Scheme::Http;
-    let missing = |action: &portolan_model::plan::Action| {
-        action.backends.iter().all(|backend| plan.pools.get(&backend.pool).is_none())
+            .collect();
+        clusters.push(json!({
+            "cluster": action.cluster(),
+            "share": share,
+            "drained": plan.clusters.get(action.cluster()).is_some_and(|cluster| cluster.drain),
+            "object": action.object.to_string(),
+            "rule": action.rule,
+            "filters": action.filters,
+            "backends": backends,
+            "policy": action.policy,
+        }));
+    }
+    let outcome = match &*fates {
+        [(_, only)] => only.shown(),
+        several => {
+            let each = several.iter().map(|(share, fate)| merge(json!({"share": share}), fate.shown()));
+            json!({"outcome": "mixed", "status": null, "flag": null, "outcomes": each.collect::<Value>()})
+        }
     };
-    let (outcome, status, flag) = if to_https || redirects {
-        ("redirected", None, None)
-    } else if total == 0 && !shared && missing(first) {
-        ("no pool", Some(500), Some("NP"))
-    } else if total == 0 {
-        ("no healthy endpoint", Some(503), Some("NH"))
-    } else {
-        ("proxied", None, None)
-    };
-    json!({"outcome": outcome, "status": status, "flag": flag, "clusters": clusters})
+    merge(outcome, json!({"clusters": clusters}))
+}
+
+/// Each weight's part of them all.
+fn shares(weights: &[u32]) -> Vec<f64> {
+    let total: f64 = weights.iter().copied().map(f64::from).sum();
+    weights.iter().map(|&weight| if total == 0.0 { 0.0 } else { f64::from(weight) / total }).collect()
+}
+
+/// Whether an action answers without asking a backend.
+fn redirects(action: &Action, request: &ExplainRequest) -> bool {
+    matches!(action.policy.https_redirect, HttpsRedirect::On { .. }) && request.scheme == Scheme::Http
+        || action.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)))
+}
+
+/// What becomes of a request that goes to a pool.
+fn fate(plan: &Plan, id: &PoolId, usable: impl Fn(&PoolId) -> bool) -> Fate {
+    match plan.pools.get(id) {
+        None => Fate::NoPool(format!("{} does not exist", id.object())),
+        Some(pool) => match &pool.tls {
+            Some(PoolTls { trust: Trust::Missing(bundle), .. }) => {
+                Fate::NoPool(format!("{bundle}, the CA bundle of {}, is missing", id.object()))
+            }
+            _ if !usable(id) => Fate::NoEndpoint(format!("no endpoint of {} can take it", id.object())),
+            _ => Fate::Proxied,
+        },
+    }
 }
 
 /// A router of those hosts alone that could serve `host`: building one of all would cost what the configuration costs.
@@ -162,3 +219,6 @@ fn merge(mut base: Value, more: Value) -> Value {
     }
     base
 }
+
+#[cfg(test)]
+mod tests;

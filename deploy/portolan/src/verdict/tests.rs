@@ -1,0 +1,110 @@
+use std::fs;
+
+use super::*;
+use crate::check;
+
+/// Clusters paris and tokyo (of three times the weight), and pools in paris: `up` has an endpoint, `empty` none, `untrusted` an
+/// endpoint whose CA bundle is missing; `down` has one that is not healthy, where health is known. In tokyo there is `up`.
+const FLEET: &str = "
+{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: paris}, spec: {weight: 1, allowedDomains: [{suffix: a.com, sharing: Shared}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: tokyo}, spec: {weight: 3, allowedDomains: [{suffix: a.com, sharing: Shared}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: up, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.1, port: 80}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: up, namespace: tenant-tokyo}, spec: {endpoints: [{address: 10.0.0.2, port: 80}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: down, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.9, port: 80}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: empty, namespace: tenant-paris}, spec: {endpoints: []}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: untrusted, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.3, port: 443}], tls: {serverName: a.com, caRef: {name: gone}}}}
+";
+
+fn rule(cluster: &str, backends: &str) -> String {
+    format!(
+        "---\n{{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {{name: shop, namespace: tenant-{cluster}}}, spec: {{hosts: [a.com], rules: [{{{backends}}}]}}}}\n"
+    )
+}
+
+/// `outcome status flag`, with `share: ` before each where there are several.
+fn said(verdict: &Value) -> Vec<String> {
+    let one = |it: &Value| {
+        let word = |field: &str| it[field].as_str().unwrap_or("-").to_owned();
+        format!("{} {} {}", word("outcome"), it["status"], word("flag"))
+    };
+    match verdict["outcomes"].as_array() {
+        Some(several) => several.iter().map(|it| format!("{}: {}", it["share"], one(it))).collect(),
+        None => vec![one(verdict)],
+    }
+}
+
+/// Each row is what the proxy does, see `decide` and `choose` in proxy/server/src/service.rs.
+#[test]
+fn verdicts_are_the_proxy_s() {
+    const OK: &str = "proxied null -";
+    const NP: &str = "no pool 500 NP";
+    const NH: &str = "no healthy endpoint 503 NH";
+    let half = |first: &str, second: &str| vec![format!("0.5: {first}"), format!("0.5: {second}")];
+    let all = |what: &str| vec![what.to_owned()];
+    for (say, paris, tokyo, expected) in [
+        ("one pool", "backends: [{pool: up}]", "", all(OK)),
+        ("no such pool", "backends: [{pool: gone}]", "", all(NP)),
+        ("its CA bundle is missing", "backends: [{pool: untrusted}]", "", all(NP)),
+        ("no endpoints", "backends: [{pool: empty}]", "", all(NH)),
+        ("no healthy ones", "backends: [{pool: down}]", "", all(NH)),
+        ("weight 0 alone", "backends: [{pool: up, weight: 0}]", "", all(NP)),
+        ("all of weight 0", "backends: [{pool: up, weight: 0}, {pool: down, weight: 0}]", "", all(NP)),
+        ("one of weight 0", "backends: [{pool: up, weight: 2}, {pool: gone, weight: 0}]", "", all(OK)),
+        ("half of it missing", "backends: [{pool: up}, {pool: gone}]", "", half(OK, NP)),
+        ("half of it untrusted", "backends: [{pool: up}, {pool: untrusted}]", "", half(OK, NP)),
+        ("half of it empty", "backends: [{pool: up}, {pool: empty}]", "", half(OK, NH)),
+        ("two reasons", "backends: [{pool: gone}, {pool: empty}]", "", half(NP, NH)),
+        (
+            "a redirect",
+            "filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /x}}}]",
+            "",
+            all("redirected null -"),
+        ),
+        ("two clusters", "backends: [{pool: up}]", "backends: [{pool: up}]", all(OK)),
+        ("the other cluster takes all", "backends: [{pool: empty}]", "backends: [{pool: up}]", all(OK)),
+        ("none can", "backends: [{pool: empty}]", "backends: [{pool: gone}]", all(NH)),
+        ("none has any weight", "backends: [{pool: up, weight: 0}]", "backends: [{pool: gone}]", all(NH)),
+        (
+            "a cluster that can, in part",
+            "backends: [{pool: up}, {pool: gone}]",
+            "backends: [{pool: up}]",
+            vec![format!("0.875: {OK}"), format!("0.125: {NP}")],
+        ),
+        (
+            "a cluster that is taken for one that can",
+            "backends: [{pool: untrusted}]",
+            "backends: [{pool: up}]",
+            vec![format!("0.25: {NP}"), format!("0.75: {OK}")],
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = FLEET.to_owned() + &rule("paris", paris);
+        if !tokyo.is_empty() {
+            text += &rule("tokyo", tokyo);
+        }
+        fs::write(folder.path().join("fleet.yaml"), text).unwrap();
+        let (compiler, diagnostics) = check::compile(folder.path()).unwrap();
+        assert_eq!(diagnostics, [], "{say}");
+        let plan = compiler.plan();
+        let request = ExplainRequest::parse("http://a.com/", None, []).unwrap();
+        let health = |id: &PoolId| {
+            let pool = plan.pools.get(id)?;
+            Some(
+                pool.endpoints
+                    .iter()
+                    .map(|it| (it.address, !it.address.to_string().contains(".9:")))
+                    .collect(),
+            )
+        };
+        assert_eq!(said(&explain(plan, &request, health)), expected, "{say}");
+        if !paris.contains("down") {
+            assert_eq!(said(&explain(plan, &request, |_| None)), expected, "{say}, health unknown");
+        }
+    }
+}
