@@ -4,7 +4,8 @@ mod echo;
 mod manifests;
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -16,7 +17,7 @@ use crate::run::{self, RunArgs};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
-    /// Where manifests and certificates are written. What is there of an earlier demo is replaced.
+    /// Where manifests and certificates are written: a folder that is empty, or an earlier demo's, which is replaced.
     #[arg(long, default_value = "target/demo")]
     folder: PathBuf,
     /// The port for HTTP.
@@ -36,13 +37,11 @@ const APPS: [&str; 3] = ["shop", "api", "blog"];
 const LB_DOMAIN: &str = "lb.example.net";
 const SHARED_HOST: &str = "www.example.com";
 
-pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let folder = args.folder.join("manifests");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot replace {}", folder.display()))?;
-    }
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+/// Says that a folder is ours to replace.
+const MARKER: &str = ".portolan-demo";
 
+pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let folder = prepare(&args.folder)?;
     let ca = DemoCa::new().context("cannot make a certificate authority")?;
     let ca_file = args.folder.join("ca.pem");
     fs::write(&ca_file, ca.certificate_pem())
@@ -75,7 +74,30 @@ pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     run::run_then(RunArgs::of_demo(folder, args.admin), move || println!("{try_this}"))
 }
 
-fn instructions(args: &DemoArgs, folder: &std::path::Path, ca: &std::path::Path) -> String {
+/// Makes room for the manifests of a demo in `home`; gives back their folder.
+fn prepare(home: &Path) -> anyhow::Result<PathBuf> {
+    let marker = home.join(MARKER);
+    let occupied = match fs::read_dir(home) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", home.display())),
+    };
+    anyhow::ensure!(
+        !occupied || marker.exists(),
+        "{} holds files that no demo wrote; give --folder one that is empty or does not exist, or remove it",
+        home.display()
+    );
+    let folder = home.join("manifests");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot replace {}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(&marker, "The demo replaces what is in this folder.\n")
+        .with_context(|| format!("cannot write {}", marker.display()))?;
+    Ok(folder)
+}
+
+fn instructions(args: &DemoArgs, folder: &Path, ca: &Path) -> String {
     let (http, https, admin) = (args.http_port, args.https_port, args.admin);
     let (folder, ca) = (folder.display(), ca.display());
     format!(
@@ -84,18 +106,18 @@ The demo fleet is up: clusters paris and tokyo, each with shop, api and blog; {S
 Try, in another terminal in this folder:
 
   curl -H 'Host: shop.paris.{LB_DOMAIN}' http://127.0.0.1:{http}/
-  curl -H 'Host: api.tokyo.{LB_DOMAIN}' http://127.0.0.1:{http}/v1/items?page=2
+  curl -H 'Host: api.tokyo.{LB_DOMAIN}' 'http://127.0.0.1:{http}/v1/items?page=2'
   curl --cacert {ca} --resolve blog.tokyo.{LB_DOMAIN}:{https}:127.0.0.1 https://blog.tokyo.{LB_DOMAIN}:{https}/
 
 One host, both clusters (ask a few times):
 
   curl --cacert {ca} --resolve {SHARED_HOST}:{https}:127.0.0.1 https://{SHARED_HOST}:{https}/
 
-Change something while it runs: send half of the shop in Paris elsewhere, and ask again.
+Change something while it runs: send half of the shop's requests in Paris to the api there, ask a few times, and undo it.
 
-  sed -i 's|value: /$|value: /only-here|' {folder}/paris-shop.yaml
+  sed -i 's/^    - pool: shop$/&\\n    - pool: api/' {folder}/paris-shop.yaml
   curl -H 'Host: shop.paris.{LB_DOMAIN}' http://127.0.0.1:{http}/
-  curl -H 'Host: shop.paris.{LB_DOMAIN}' http://127.0.0.1:{http}/only-here
+  sed -i '/- pool: api$/d' {folder}/paris-shop.yaml
 
 Look inside:
 
@@ -106,4 +128,29 @@ Look inside:
 Ctrl-C ends it.
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: `--folder X` removed X/manifests, whoever had written them.
+    #[test]
+    fn only_a_demo_s_folder_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let theirs = home.path().join("manifests/theirs.yaml");
+        fs::create_dir(home.path().join("manifests")).unwrap();
+        fs::write(&theirs, "kind: Cluster").unwrap();
+        let error = prepare(home.path()).unwrap_err().to_string();
+        assert!(error.contains(&home.path().display().to_string()) && error.contains("--folder"), "{error}");
+        assert!(theirs.exists());
+
+        let empty = tempfile::tempdir().unwrap();
+        for fresh in [&*home.path().join("new/one"), empty.path()] {
+            let folder = prepare(fresh).unwrap();
+            fs::write(folder.join("old.yaml"), "").unwrap();
+            assert_eq!(prepare(fresh).unwrap(), folder);
+            assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "an earlier demo's manifests are gone");
+        }
+    }
 }
