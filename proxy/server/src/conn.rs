@@ -249,7 +249,7 @@ impl Conn {
             let before = buf.filled().len();
             let polled = poll_io_read(&mut self.io, cx, buf);
             if polled.is_pending() {
-                self.rate.waiting();
+                self.wait(cx)?;
                 return Poll::Pending;
             }
             ready!(polled)?;
@@ -276,19 +276,23 @@ impl Conn {
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let polled = poll_read_buf(&mut self.io, cx, &mut self.held);
         match &polled {
-            Poll::Pending => self.rate.waiting(),
+            Poll::Pending => self.wait(cx)?,
             Poll::Ready(Ok(read)) => self.check_rate(*read)?,
             Poll::Ready(Err(_)) => {}
         }
         polled
     }
 
+    /// More of the body must come. Whoever waits for it has written all there is for now.
+    fn wait(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.rate.waiting();
+        let _ = self.poll_out(cx)?;
+        Ok(())
+    }
+
     /// The message is over, the response under way: only the client's going away is news. What it sends ahead is held, one read of it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Whoever waits for more has written all there is for now.
-        if !self.out.is_empty() {
-            let _ = self.poll_out(cx)?;
-        }
+        let _ = self.poll_out(cx)?;
         if !self.held.is_empty() {
             return Poll::Pending;
         }

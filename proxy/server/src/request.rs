@@ -159,7 +159,11 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
         watch.body_by(Some(Instant::now() + policy.idle));
     }
     session.set_read_timeout(Some(policy.idle));
-    session.set_write_timeout(Some(policy.idle));
+    match ctx.watch() {
+        // Each piece that the client takes counts; the library would count whole writes.
+        Some(watch) if !session.is_http2() => watch.set_idle(policy.idle),
+        _ => session.set_write_timeout(Some(policy.idle)),
+    }
     Ok(())
 }
 

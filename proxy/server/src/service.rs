@@ -170,8 +170,12 @@ impl Service {
         if ctx.conn().is_some_and(|conn| conn.slow_body()) {
             return Failure::new(Flag::ClientTimeout, 408, "the request's body comes too slowly");
         }
-        if ctx.watch().is_some_and(|watch| watch.expired()) {
-            return Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time");
+        if let Some(watch) = ctx.watch().filter(|watch| watch.expired()) {
+            return if watch.client_is_slow() {
+                Failure::new(Flag::ClientTimeout, 408, "the client was too slow")
+            } else {
+                Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
+            };
         }
         match (error.esource(), error.etype()) {
             (Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
@@ -255,7 +259,7 @@ impl ProxyHttp for Service {
         let upgrades = http1 && session.is_upgrade_req();
         ctx.uploads = !upgrades && !session.is_body_done();
         // Our own connection tells how its client reads; the library's of HTTP/2 does not.
-        ctx.paced = ctx.uploads || http1 && !upgrades && !session.is_http2();
+        ctx.paced = !upgrades && (ctx.uploads || !session.is_http2());
         let streams = ctx.is_grpc || !http1 && accepts_events(session.req_header());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let now = Instant::now();
@@ -273,7 +277,8 @@ impl ProxyHttp for Service {
             (true, _) if http1 => None,
             (true, _) => ctx.end_by.map(|_| ctx.remaining()),
             (false, _) if http1 => Some(policy.idle),
-            (false, true) => Some(policy.idle.min(per_try).min(ctx.remaining())),
+            (false, true) if ctx.is_grpc => Some(policy.idle.min(per_try).min(ctx.remaining())),
+            (false, true) => Some(policy.idle.min(ctx.remaining())),
             (false, false) => Some(per_try.min(ctx.remaining())),
         };
         let connect = policy.connect.min(per_try).min(ctx.remaining());
@@ -519,7 +524,7 @@ impl Service {
     /// Sees to it that a response that stands still is cut.
     fn response_goes_on(ctx: &Context, now: Instant) {
         if let (true, Some(watch), Some(action)) = (ctx.paced, ctx.watch(), ctx.action()) {
-            watch.goes_on(now, action.policy.idle + CLIENTS_FIRST);
+            watch.goes_on(now + action.policy.idle + CLIENTS_FIRST);
         }
     }
 

@@ -43,12 +43,17 @@ pub(crate) struct Watch {
     end: AtomicU64,
     /// More of the request's body, where the connection itself does not see to that.
     body: AtomicU64,
-    /// How long a response under way may stand still.
+    /// How long an exchange may stand still.
     idle: AtomicU64,
+    /// The client's taking more of the response, where it has to.
+    client: AtomicU64,
     /// The upstream's socket, where it serves this request alone.
     upstream: AtomicI32,
     started: AtomicBool,
     expired: AtomicBool,
+    client_is_slow: AtomicBool,
+    /// Whether the client's connection is ours to fail.
+    http1: bool,
 }
 
 impl Default for Watch {
@@ -58,22 +63,38 @@ impl Default for Watch {
             end: AtomicU64::new(NONE),
             body: AtomicU64::new(NONE),
             idle: AtomicU64::new(NONE),
+            client: AtomicU64::new(NONE),
             upstream: AtomicI32::new(-1),
             started: AtomicBool::new(false),
             expired: AtomicBool::new(false),
+            client_is_slow: AtomicBool::new(false),
+            http1: false,
         }
     }
 }
 
 impl Watch {
+    /// For the requests of an HTTP/1 connection, which fails once a deadline has passed.
+    pub(crate) fn http1() -> Self {
+        Self { http1: true, ..Self::default() }
+    }
+
     /// Forgets the request before.
     pub(crate) fn reset(&self) {
         self.head.store(NONE, Ordering::Relaxed);
         self.end.store(NONE, Ordering::Relaxed);
         self.body.store(NONE, Ordering::Relaxed);
+        self.idle.store(NONE, Ordering::Relaxed);
+        self.client.store(NONE, Ordering::Relaxed);
         self.upstream.store(-1, Ordering::Relaxed);
         self.started.store(false, Ordering::Relaxed);
         self.expired.store(false, Ordering::Relaxed);
+        self.client_is_slow.store(false, Ordering::Relaxed);
+    }
+
+    /// How long the exchange may stand still.
+    pub(crate) fn set_idle(&self, idle: Duration) {
+        self.idle.store(idle.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The response must have ended by then.
@@ -109,11 +130,10 @@ impl Watch {
         }
     }
 
-    /// A piece of the response is here, and there will be more: it must come within `idle`, or the client must have taken
-    /// some of what there is.
-    pub(crate) fn goes_on(&self, now: Instant, idle: Duration) {
-        self.head.store(millis(now + idle), Ordering::Relaxed);
-        self.idle.store(idle.as_millis() as u64, Ordering::Relaxed);
+    /// A piece of the response is here, and there will be more: it must come by then, or the client must have taken some of
+    /// what there is.
+    pub(crate) fn goes_on(&self, more_by: Instant) {
+        self.head.store(millis(more_by), Ordering::Relaxed);
     }
 
     /// A piece of the request is on its way: an endpoint that takes it need not answer meanwhile.
@@ -130,8 +150,22 @@ impl Watch {
         }
     }
 
+    /// The client does not take what is written to it: it must before long.
+    pub(crate) fn client_blocks(&self) {
+        if self.client.load(Ordering::Relaxed) == NONE {
+            let by = millis(Instant::now()).saturating_add(self.idle.load(Ordering::Relaxed));
+            self.client.store(by, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client took nothing of what was written to it for too long.
+    pub(crate) fn client_is_slow(&self) -> bool {
+        self.client_is_slow.load(Ordering::Relaxed)
+    }
+
     /// The client has taken some of the response: who waits for it cannot blame the endpoint.
     pub(crate) fn client_reads(&self) {
+        self.client.store(NONE, Ordering::Relaxed);
         if self.started.load(Ordering::Relaxed) && self.head.load(Ordering::Relaxed) != NONE {
             let by = millis(Instant::now()).saturating_add(self.idle.load(Ordering::Relaxed));
             self.head.store(by, Ordering::Relaxed);
@@ -157,19 +191,23 @@ impl Watch {
 
     fn next(&self) -> u64 {
         let (head, end) = (self.head.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
-        head.min(end).min(self.body.load(Ordering::Relaxed))
+        head.min(end).min(self.body.load(Ordering::Relaxed)).min(self.client.load(Ordering::Relaxed))
     }
 
     /// A deadline has passed. False where nothing is left but to drop the request.
     fn expire(&self, now: u64) -> bool {
         let upstream = self.upstream.load(Ordering::Relaxed);
         let starved = now >= self.body.load(Ordering::Relaxed);
+        // An endpoint waits for a client that does not read, too.
+        if self.client.swap(NONE, Ordering::Relaxed) != NONE {
+            self.client_is_slow.store(true, Ordering::Relaxed);
+        }
         if starved || self.expired.swap(true, Ordering::Relaxed) {
             return false;
         }
         if upstream >= 0 {
             let _ = shutdown(upstream, Shutdown::Both);
-        } else if self.started.load(Ordering::Relaxed) {
+        } else if self.started.load(Ordering::Relaxed) && !self.http1 {
             return false;
         }
         self.head.store(NONE, Ordering::Relaxed);

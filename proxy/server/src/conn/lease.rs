@@ -52,9 +52,19 @@ impl Lease {
         self.conn.as_deref_mut().map(Pin::new)
     }
 
-    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(_))) {
-            self.home.watch.client_reads();
+    /// Hands a write through to the connection, and tells the watch what came of it.
+    fn write(
+        &mut self,
+        write: impl FnOnce(Pin<&mut Conn>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.home.watch.client_is_slow() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let written = self.conn().map_or_else(gone, write);
+        match &written {
+            Poll::Pending => self.home.watch.client_blocks(),
+            Poll::Ready(Ok(_)) => self.home.watch.client_reads(),
+            Poll::Ready(Err(_)) => {}
         }
         written
     }
@@ -83,9 +93,7 @@ impl AsyncRead for Lease {
 
 impl AsyncWrite for Lease {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = this.conn().map_or_else(gone, |conn| conn.poll_write(cx, buf));
-        this.written(written)
+        self.get_mut().write(|conn| conn.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -93,9 +101,7 @@ impl AsyncWrite for Lease {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = this.conn().map_or_else(gone, |conn| conn.poll_write_vectored(cx, bufs));
-        this.written(written)
+        self.get_mut().write(|conn| conn.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -103,7 +109,8 @@ impl AsyncWrite for Lease {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().conn().map_or_else(gone, |conn| conn.poll_flush(cx))
+        let flush = |conn: Pin<&mut Conn>| conn.poll_flush(cx).map_ok(|()| 0);
+        self.get_mut().write(flush).map_ok(drop)
     }
 
     /// Pingora closes a session that it will not reuse; the connection's owner decides how ([`Conn::linger`]).

@@ -42,7 +42,7 @@ enum Next {
 /// Serves requests until one side has had enough.
 pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: Timer) {
     let info = Arc::clone(conn.info());
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Watch::http1());
     let home = Home::new(Arc::clone(&watch));
     let incoming = Incoming { conn: Arc::clone(&info), watch: Arc::clone(&watch) };
     let mut proxy = worker.proxy_settings();

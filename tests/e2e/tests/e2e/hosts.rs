@@ -168,20 +168,22 @@ fn a_host_belongs_to_its_first_tenant() {
         ("paris.yaml", claim("paris", "www.shop.test", "2026-02-01T00:00:00Z")),
         ("tokyo.yaml", claim("tokyo", "www.shop.test", "2026-01-01T00:00:00Z")),
     ]);
-    assert_eq!(who(&portolan, "www.shop.test"), "tokyo", "the older claim");
-    assert_eq!(who(&portolan, "claim.paris.lb.test"), "paris", "the generated name is not disputed");
+    // What a tenant says of its claim's age does not help it against another: in a folder the name decides.
+    assert_eq!(who(&portolan, "www.shop.test"), "paris");
+    assert_eq!(who(&portolan, "claim.tokyo.lb.test"), "tokyo", "the generated name is not disputed");
     let conditions = portolan.admin_json("/conditions")["conditions"].to_string();
-    assert!(conditions.contains("www.shop.test") && conditions.contains("tenant-tokyo"), "{conditions}");
+    assert!(conditions.contains("www.shop.test") && conditions.contains("tenant-paris"), "{conditions}");
 
     // A wildcard owns what lies under it.
-    portolan.apply("tokyo.yaml", &claim("tokyo", "**.shop.test", "2026-01-01T00:00:00Z"));
-    assert_eq!(who(&portolan, "www.shop.test"), "tokyo", "an older wildcard");
+    portolan.apply("paris.yaml", &claim("paris", "**.shop.test", "2026-02-01T00:00:00Z"));
+    assert_eq!(who(&portolan, "www.shop.test"), "paris", "the first one's wildcard");
     // The first claim goes: the second one serves.
-    portolan.withdraw("tokyo.yaml");
-    assert_eq!(who(&portolan, "www.shop.test"), "paris");
+    portolan.withdraw("paris.yaml");
+    assert_eq!(who(&portolan, "www.shop.test"), "tokyo");
     assert_eq!(portolan.admin_json("/conditions")["conditions"].as_array().unwrap().len(), 0);
-    // A younger wildcard serves the rest.
-    portolan.apply("tokyo.yaml", &claim("tokyo", "**.shop.test", "2026-03-01T00:00:00Z"));
+    // The second one's wildcard serves the rest.
+    portolan.apply("paris.yaml", &claim("paris", "www.shop.test", "2026-02-01T00:00:00Z"));
+    portolan.apply("tokyo.yaml", &claim("tokyo", "**.shop.test", "2026-01-01T00:00:00Z"));
     assert_eq!(
         (who(&portolan, "www.shop.test"), who(&portolan, "x.shop.test")),
         ("paris".to_owned(), "tokyo".to_owned())
