@@ -4,13 +4,21 @@
 set -euo pipefail
 
 RUST=1.95
+cd "$(dirname "$0")/.."
+# Where rustup puts cargo, and Debian nginx: not every PATH has them.
+PATH=$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
 missing=()
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 
+components=()
 for what in "$@"; do
   case "$what" in
-    build) need cc gcc; need c++ g++; need cmake cmake; need curl curl; need git git ;;
-    test) need nginx nginx-light; need haproxy haproxy; need h2load nghttp2-client; need openssl openssl; need python3 python3 ;;
+    build)
+      need cc gcc; need c++ g++; need cmake cmake; need curl curl; need git git
+      # curl's package does without it, and then trusts nobody.
+      if command -v apt-get >/dev/null 2>&1 && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then missing+=(ca-certificates); fi
+      ;;
+    test) need nginx nginx-light; need h2load nghttp2-client; need openssl openssl; need python3 python3; components=(clippy rustfmt) ;;
     bench) need valgrind valgrind ;;
     *) echo "setup.sh: unknown part: $what (build, test or bench)" >&2; exit 2 ;;
   esac
@@ -24,28 +32,46 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    # The packages' own services are not wanted: tests start what they need.
-    printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d.portolan
-    chmod +x /usr/sbin/policy-rc.d.portolan
-    if [ ! -e /usr/sbin/policy-rc.d ]; then mv /usr/sbin/policy-rc.d.portolan /usr/sbin/policy-rc.d; remove=1; else rm /usr/sbin/policy-rc.d.portolan; remove=0; fi
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    if [ "$remove" -eq 1 ]; then rm -f /usr/sbin/policy-rc.d; fi
+    # RUNLEVEL keeps packages from starting their services: tests start what they need.
+    RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   else
     echo "Missing: ${missing[*]}. Type: sudo apt-get install ${missing[*]}" >&2
     exit 1
   fi
 fi
 
-version() { rustc --version 2>/dev/null | sed -E 's/rustc ([0-9]+\.[0-9]+).*/\1/'; }
-if ! command -v cargo >/dev/null 2>&1 || [ "$(printf '%s\n%s\n' "$RUST" "$(version)" | sort -V | head -n 1)" != "$RUST" ]; then
+too_old() {
+  local version
+  version=$(rustc --version 2>/dev/null | sed -E 's/rustc ([0-9]+\.[0-9]+).*/\1/')
+  [ "$(printf '%s\n%s\n' "$RUST" "$version" | sort -V | head -n 1)" != "$RUST" ]
+}
+
+if ! command -v cargo >/dev/null 2>&1 || too_old; then
   if command -v rustup >/dev/null 2>&1; then
-    echo "Installing Rust $RUST"
-    rustup toolchain install stable --profile minimal --component clippy --component rustfmt
-  elif command -v curl >/dev/null 2>&1 && curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o /tmp/rustup-init.sh; then
+    echo "Installing Rust (stable)"
+    rustup toolchain install stable --profile minimal
+    # For this folder alone: what other projects are built with is not ours to change. A rust-toolchain.toml would name one
+    # toolchain for everybody, and have those download it who have a newer one, or the same under another name.
+    rustup override set stable
+  elif installer=$(curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs); then
     echo "Installing Rust by rustup"
-    sh /tmp/rustup-init.sh -y --profile minimal --component clippy --component rustfmt
+    sh -s -- -y --profile minimal <<<"$installer"
+    hash -r
   else
     echo "Rust $RUST or newer is needed. Type: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" >&2
     exit 1
   fi
 fi
+
+for component in "${components[@]}"; do
+  case "$component" in clippy) tool=cargo-clippy ;; *) tool=cargo-fmt ;; esac
+  # That there is a program says nothing: rustup has a stand-in for every tool, installed or not.
+  if ! "$tool" --version >/dev/null 2>&1; then
+    if ! command -v rustup >/dev/null 2>&1; then
+      echo "This cargo has no $component. Install it the way cargo was installed (Debian: rust-clippy, rustfmt), or install rustup." >&2
+      exit 1
+    fi
+    echo "Installing $component"
+    rustup component add "$component"
+  fi
+done
