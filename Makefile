@@ -1,7 +1,8 @@
 # The two that a newcomer needs: `make run` and `make test`. `make help` lists the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Where rustup puts cargo, and Debian nginx: not every PATH has them.
+export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
 .PHONY: help run test test-fast bench fuzz release crds lint doc clean setup setup-tests setup-bench
 
@@ -30,7 +31,8 @@ lint: setup-tests ## Format, lints, documentation, the graph of crates.
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	@if [ -x tests/graph/check.py ]; then tests/graph/check.py; fi
+	tests/graph/check.py
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; else echo "cargo-deny is not installed: deny.toml (licences, bans of the whole tree) is not checked"; fi
 
 fuzz: setup-tests ## Each fuzz target for a few seconds (FUZZ_SECONDS).
 	tests/fuzz/run.sh $${FUZZ_SECONDS:-10}
