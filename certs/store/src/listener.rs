@@ -163,11 +163,6 @@ impl ListenerContext {
         Arc::clone(&self.config)
     }
 
-    /// The certificates that it chooses from.
-    pub fn store(&self) -> &Arc<CertStore> {
-        &self.resolver.store
-    }
-
     /// What a client gets that asks for `server_name`, or for none.
     pub fn find(&self, server_name: Option<&str>) -> Found<'_> {
         self.resolver.find(server_name)

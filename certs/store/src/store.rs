@@ -4,9 +4,9 @@
 //! when a handshake first asks for them, and stay parsed in all stores that share the certificate, so that neither start-up nor
 //! memory pays for certificates that nobody uses.
 //!
-//! Invariant: a name resolves to its exact entry, else to the wildcard of the longest suffix, of one label before of any
-//! number. Cost: a look-up is one hash per label at most and no allocation; a replaced certificate one insertion,
-//! however many names it serves.
+//! Invariant: a name resolves to its exact entry, else to the wildcard in place of its first label: a certificate's wildcard spans
+//! one label, and the compiler names hosts of more accordingly. Cost: a look-up is two hashes at most and no allocation; a
+//! replaced certificate one insertion, however many names it serves.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +27,6 @@ pub struct CertStore {
     certificates: ShardedMap<ObjectRef, Arc<Certificate>>,
     exact: ShardedMap<Arc<str>, Arc<[ObjectRef]>>,
     one_label: ShardedMap<Arc<str>, Arc<[ObjectRef]>>,
-    any_labels: ShardedMap<Arc<str>, Arc<[ObjectRef]>>,
 }
 
 /// A certificate as `/certificates` lists it: no key.
@@ -47,7 +46,7 @@ struct Certificate {
 
 impl fmt::Debug for CertStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.exact.len() + self.one_label.len() + self.any_labels.len();
+        let names = self.exact.len() + self.one_label.len();
         f.debug_struct("CertStore")
             .field("certificates", &self.certificates.len())
             .field("names", &names)
@@ -79,8 +78,8 @@ impl CertStore {
         for (pattern, entry) in server_names {
             let names = match pattern {
                 HostPattern::Exact(_) => &mut self.exact,
-                HostPattern::OneLabel(_) => &mut self.one_label,
-                HostPattern::AnyLabels(_) => &mut self.any_labels,
+                // No certificate spans more labels than one.
+                HostPattern::OneLabel(_) | HostPattern::AnyLabels(_) => &mut self.one_label,
             };
             names.set(pattern.name().as_str().into(), entry.clone());
         }
@@ -93,22 +92,8 @@ impl CertStore {
         if let Some(entry) = self.exact.get(&*name) {
             return Some(entry);
         }
-        let (label, mut suffix) = name.split_once('.')?;
-        if label.is_empty() {
-            return None;
-        }
-        if let Some(entry) = self.one_label.get(suffix) {
-            return Some(entry);
-        }
-        if self.any_labels.is_empty() {
-            return None;
-        }
-        loop {
-            if let Some(entry) = self.any_labels.get(suffix) {
-                return Some(entry);
-            }
-            suffix = suffix.split_once('.')?.1;
-        }
+        let (label, suffix) = name.split_once('.')?;
+        self.one_label.get(suffix).filter(|_| !label.is_empty())
     }
 
     /// Whether requests for `host` may come over a connection that was opened for `server_name` (`None` without

@@ -370,7 +370,7 @@ fn certificates_rotate_under_handshakes() {
                     while !done.load(Relaxed) || handshakes == 0 {
                         let listener = current.load_full();
                         let seen = leaf_seen(&handshake(&listener, &client, "shop.example.com").unwrap().0);
-                        let expected = listener.store().choose(&[id("exact")], &[]).unwrap();
+                        let expected = listener.resolver.store.choose(&[id("exact")], &[]).unwrap();
                         assert_eq!(seen, expected.cert[0], "the certificate of the context taken");
                         handshakes += 1;
                     }
