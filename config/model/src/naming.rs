@@ -5,18 +5,6 @@ use sha2::{Digest, Sha256};
 /// Longest label, RFC 1035 §2.3.4.
 const LABEL: usize = 63;
 
-/// The label that an origin asks for: its name in lower case, dots turned into dashes; a name that makes no valid label,
-/// or a longer one than 63 bytes, is cut and marked as by [`distinct_label`].
-pub fn label(kind: &str, namespace: &str, name: &str) -> String {
-    let wanted = plain(name);
-    if wanted.len() <= LABEL { wanted } else { distinct_label(kind, namespace, name) }
-}
-
-/// The label of an origin whose own is taken by an older one: `<label>-<8 hex of sha256(kind/namespace/name)>`.
-pub fn distinct_label(kind: &str, namespace: &str, name: &str) -> String {
-    marked_label(kind, namespace, name, 4)
-}
-
 /// The labels that an origin may get, best first: its own, then marked ever longer, for the case that somebody is called as
 /// a mark would have it.
 pub fn labels<'a>(kind: &'a str, namespace: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -24,6 +12,18 @@ pub fn labels<'a>(kind: &'a str, namespace: &'a str, name: &'a str) -> impl Iter
     let marked = (4..=24).step_by(4).map(move |bytes| marked_label(kind, namespace, name, bytes));
     let marked_already = plain(name).len() > LABEL;
     std::iter::once(first).chain(marked.skip(usize::from(marked_already)))
+}
+
+/// The label that an origin asks for: its name in lower case, dots turned into dashes; a name that makes no valid label,
+/// or a longer one than 63 bytes, is cut and marked as by [`distinct_label`].
+fn label(kind: &str, namespace: &str, name: &str) -> String {
+    let wanted = plain(name);
+    if wanted.len() <= LABEL { wanted } else { distinct_label(kind, namespace, name) }
+}
+
+/// The label of an origin whose own is taken by an older one: `<label>-<8 hex of sha256(kind/namespace/name)>`.
+fn distinct_label(kind: &str, namespace: &str, name: &str) -> String {
+    marked_label(kind, namespace, name, 4)
 }
 
 fn marked_label(kind: &str, namespace: &str, name: &str, bytes: usize) -> String {

@@ -1,5 +1,10 @@
 //! What the compiler makes of objects.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "helpers are shared by the modules of this one program, and panic as tests do"
+)]
 
 mod fleet;
 mod names;

@@ -3,7 +3,7 @@
 use portolan_model::condition::Reason;
 use portolan_model::id::Kind;
 use portolan_model::intent::{Delta, Object};
-use portolan_model::naming::{distinct_label, labels};
+use portolan_model::naming::labels;
 
 use crate::fleet::*;
 
@@ -32,8 +32,10 @@ fn a_name_is_label_cluster_domain() {
 
 #[test]
 fn the_older_keeps_the_label() {
-    let marked =
-        |kind: &str, namespace: &str| format!("{}.paris.lb.net", distinct_label(kind, namespace, "shop"));
+    let marked = |kind: &str, namespace: &str| {
+        let second = labels(kind, namespace, "shop").nth(1).unwrap();
+        format!("{second}.paris.lb.net")
+    };
     let plain = "shop.paris.lb.net".to_owned();
     let from = |text: &str, origin: &str, created| with_origin(lb(text, 9, &[]), origin, created);
     for (say, first, second, expected) in [
