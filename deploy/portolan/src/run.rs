@@ -144,7 +144,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
 }
 
 /// Has the allocator give back what a batch left behind. It waits a second, lest the memory be wanted again, and then looks only
-/// when something large is freed: on a quiet process never. Of 100,000 hosts just loaded this is 8 to 13 MB, a twelfth of
+/// when something large is freed: on a quiet process never. Of 100,000 hosts just loaded this is 8 to 13 MB, 5 to 7 % of
 /// what is resident.
 fn give_memory_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
