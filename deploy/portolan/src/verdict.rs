@@ -119,7 +119,7 @@ fn route(
             add(share, Fate::NoPool(format!("all backends of {} have weight 0", action.object)));
         } else {
             for (backend, &part) in action.backends.iter().zip(&backend_shares) {
-                add(share * part, fate(plan, &backend.pool, &usable));
+                add(share * part, fate(plan, &backend.pool, usable));
             }
         }
         let backends: Vec<Value> = action
