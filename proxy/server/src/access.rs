@@ -145,9 +145,16 @@ impl Inner {
             // Lines that come together are written together.
             std::thread::sleep(LATEST);
             for buffer in &self.buffers {
-                taken.clear();
-                std::mem::swap(&mut *buffer.lock(), &mut taken);
+                {
+                    let mut filled = buffer.lock();
+                    // Room stays with those who fill it.
+                    if filled.is_empty() {
+                        continue;
+                    }
+                    std::mem::swap(&mut *filled, &mut taken);
+                }
                 self.put(&taken);
+                taken.clear();
             }
         }
     }
