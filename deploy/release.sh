@@ -34,17 +34,22 @@ echo "Building the program that is trained"
 RUSTFLAGS="-Cprofile-generate=$train/profiles" CARGO_TARGET_DIR="$train" cargo build --release --locked -p portolan
 CARGO_TARGET_DIR="$shipped" cargo build --release --locked -p portolan-bench-load
 
-if [ "$train/portolan.profdata" -nt "$train/release/portolan" ]; then
+trained=$(find "$train" -maxdepth 1 -name '*.profdata' -newer "$train/release/portolan" -print -quit)
+if [ -n "$trained" ]; then
   echo "It has been trained"
 else
   echo "Training it"
   rm -rf "$train/profiles"
   cp "$shipped/release/portolan-bench-load" "$train/release/"
   "$train/release/portolan-bench-load" --quick --contender portolan
-  "$profdata" merge -o "$train/portolan.profdata" "$train/profiles"
+  rm -f "$train"/*.profdata
+  "$profdata" merge -o "$train/new" "$train/profiles"
+  # Named by what is in it, so that what is built with it is built again.
+  trained="$train/$(sha256sum "$train/new" | cut -c 1-16).profdata"
+  mv "$train/new" "$trained"
 fi
 
 echo "Building what is shipped"
-RUSTFLAGS="-Cprofile-use=$train/portolan.profdata" CARGO_TARGET_DIR="$shipped" cargo build --release --locked -p portolan
+RUSTFLAGS="-Cprofile-use=$trained" CARGO_TARGET_DIR="$shipped" cargo build --release --locked -p portolan
 cp "$shipped/release/portolan" "$shipped/portolan"
 echo "It is at target/shipped/portolan"
