@@ -12,7 +12,7 @@ use portolan_model::condition::{Condition, Reason};
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_source::{Dirt, Folder};
 
-use crate::read;
+use crate::{print, read};
 
 pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     let (compiler, diagnostics) = compile(folder)?;
@@ -22,22 +22,22 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
         let source = sources
             .entry(&diagnostic.file)
             .or_insert_with(|| fs::read_to_string(folder.join(&diagnostic.file)).unwrap_or_default());
-        eprintln!("{}", diagnostic.render(source));
+        print::err(&(diagnostic.render(source) + "\n"));
         errors += usize::from(diagnostic.severity == Severity::Error);
     }
     let untold = untold(&compiler, &diagnostics);
     for line in &untold {
-        eprintln!("{line}");
+        print::err(&format!("{line}\n"));
     }
     errors += untold.len();
     let plan = compiler.plan();
     let objects: usize = Kind::ALL.into_iter().map(|kind| compiler.number(kind)).sum();
-    println!(
-        "{objects} objects, {} hosts, {} pools: {errors} {}",
+    print::out(&format!(
+        "{objects} objects, {} hosts, {} pools: {errors} {}\n",
         plan.hosts.len(),
         plan.pools.len(),
         if errors == 1 { "error" } else { "errors" }
-    );
+    ))?;
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

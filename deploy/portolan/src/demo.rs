@@ -13,6 +13,7 @@ use clap::Args;
 use portolan_certs::DemoCa;
 use portolan_model::intent::KeyAlgorithm;
 
+use crate::print;
 use crate::run::{self, RunArgs};
 
 #[derive(Args)]
@@ -71,7 +72,10 @@ pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
     }
 
     let try_this = instructions(&args, &folder, &ca_file);
-    run::run_then(RunArgs::of_demo(folder, args.admin), move || println!("{try_this}"))
+    run::run_then(RunArgs::of_demo(folder, args.admin), move || {
+        // The fleet serves whether or not this can be read.
+        let _ = print::out(&format!("{try_this}\n"));
+    })
 }
 
 /// Makes room for the manifests of a demo in `home`; gives back their folder.

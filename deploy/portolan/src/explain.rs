@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use portolan_admin::{ExplainRequest, to_text};
 
-use crate::{check, verdict};
+use crate::{check, print, verdict};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
@@ -32,10 +32,6 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let (compiler, _) = check::compile(&args.config)?;
     // Nobody has probed these endpoints: those listed count as usable.
     let verdict = verdict::explain(compiler.plan(), &request, |_| None);
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&verdict)?);
-    } else {
-        print!("{}", to_text(&verdict));
-    }
+    print::out(&if args.json { serde_json::to_string_pretty(&verdict)? + "\n" } else { to_text(&verdict) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod explain;
 mod log;
+mod print;
 mod read;
 mod run;
 mod state;
@@ -50,14 +51,11 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(&args.folder),
         Command::Explain(args) => explain::explain(&args),
-        Command::Crds => {
-            print!("{}", portolan_api::crds());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Crds => print::out(&portolan_api::crds()).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::demo(args),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("portolan: {error:#}");
+        print::err(&format!("portolan: {error:#}\n"));
         ExitCode::FAILURE
     })
 }
