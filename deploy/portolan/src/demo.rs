@@ -4,7 +4,8 @@ mod echo;
 mod manifests;
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ pub(crate) struct DemoArgs {
     https_port: u16,
     /// The admin port's address.
     #[arg(long, default_value = "127.0.0.1:9901")]
-    admin: std::net::SocketAddr,
+    admin: SocketAddr,
 }
 
 /// The member clusters and what each of them runs.
@@ -42,6 +43,8 @@ const SHARED_HOST: &str = "www.example.com";
 const MARKER: &str = ".portolan-demo";
 
 pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    // First: a demo that runs already may live in the same folder.
+    ports_are_free(&args)?;
     let folder = prepare(&args.folder)?;
     let ca = DemoCa::new().context("cannot make a certificate authority")?;
     let ca_file = args.folder.join("ca.pem");
@@ -76,6 +79,36 @@ pub(crate) fn demo(args: DemoArgs) -> anyhow::Result<ExitCode> {
         // The fleet serves whether or not this can be read.
         let _ = print::out(&format!("{try_this}\n"));
     })
+}
+
+/// Refuses ports on which somebody listens: the proxy would share one with another demo, and start without one that another
+/// program has.
+fn ports_are_free(args: &DemoArgs) -> anyhow::Result<()> {
+    let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let mut held = Vec::new();
+    for (name, address) in
+        [("admin", args.admin), ("HTTP", any(args.http_port)), ("HTTPS", any(args.https_port))]
+    {
+        // Each is held until the last is tried, so that none is named twice.
+        held.push(listen(address).with_context(|| {
+            format!(
+                "cannot listen on {address} for {name}; if another demo is running, end it, \
+                 or choose other ports with --admin, --http-port and --https-port"
+            )
+        })?);
+    }
+    Ok(())
+}
+
+/// Listens as only one can. Any address of IPv4 stands for any of IPv6 as well, where the machine has them.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    if address.ip() == Ipv4Addr::UNSPECIFIED {
+        match TcpListener::bind((Ipv6Addr::UNSPECIFIED, address.port())) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            _ => {}
+        }
+    }
+    TcpListener::bind(address)
 }
 
 /// Makes room for the manifests of a demo in `home`; gives back their folder.
@@ -155,6 +188,24 @@ mod tests {
             fs::write(folder.join("old.yaml"), "").unwrap();
             assert_eq!(prepare(fresh).unwrap(), folder);
             assert_eq!(fs::read_dir(folder).unwrap().count(), 0, "an earlier demo's manifests are gone");
+        }
+    }
+
+    /// Regression: a second demo wrote over the folder of a running one before it found the ports taken.
+    #[test]
+    fn a_demo_whose_ports_are_taken_writes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("demo");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        for [admin, http_port, https_port] in [[port, 0, 0], [0, port, 0], [0, 0, port]] {
+            let admin = (Ipv4Addr::LOCALHOST, admin).into();
+            let args = DemoArgs { folder: folder.clone(), http_port, https_port, admin };
+            let error = format!("{:#}", demo(args).unwrap_err());
+            for expected in [&format!(":{port} "), "--admin", "--http-port", "--https-port", "in use"] {
+                assert!(error.contains(expected), "{expected}: {error}");
+            }
+            assert!(!folder.exists());
         }
     }
 }
