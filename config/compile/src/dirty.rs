@@ -34,6 +34,20 @@ pub(crate) struct Dirty {
 impl Compiler {
     /// Takes one delta in.
     pub(crate) fn take_in(&mut self, delta: Delta, dirty: &mut Dirty) {
+        let (Delta::Delete(id) | Delta::Invalid(id, _)) = &delta else { return self.take(delta, dirty) };
+        let proxy = is_default_proxy(id).then(|| id.clone());
+        self.take(delta, dirty);
+        if let Some(id) = proxy.filter(|id| self.store.get(id).is_none()) {
+            let mut proxy = Proxy::fallback();
+            if self.invalid.contains_key(&id) {
+                // Somebody wants other listeners than the built-in ones, and cannot be understood.
+                proxy.listeners.clear();
+            }
+            self.set_proxy(proxy, dirty);
+        }
+    }
+
+    fn take(&mut self, delta: Delta, dirty: &mut Dirty) {
         match delta {
             Delta::Apply(object) => {
                 let id = object.meta.id.clone();
@@ -66,8 +80,10 @@ impl Compiler {
         let came_or_went = old.is_some() != new.is_some();
         match id.kind {
             Kind::Proxy => {
-                if is_default_proxy(id) {
-                    self.set_proxy(new.as_deref(), dirty);
+                if let (true, Some(Spec::Proxy(proxy))) =
+                    (is_default_proxy(id), new.as_deref().map(|object| &object.spec))
+                {
+                    self.set_proxy(Proxy::clone(proxy), dirty);
                 }
             }
             Kind::Cluster => self.set_cluster(id, old.as_deref(), new, dirty),
@@ -214,11 +230,7 @@ impl Compiler {
         }
     }
 
-    fn set_proxy(&mut self, new: Option<&Object>, dirty: &mut Dirty) {
-        let new = match new.map(|object| &object.spec) {
-            Some(Spec::Proxy(proxy)) => Proxy::clone(proxy),
-            _ => Proxy::fallback(),
-        };
+    fn set_proxy(&mut self, new: Proxy, dirty: &mut Dirty) {
         if *self.plan.proxy == new {
             return;
         }

@@ -101,7 +101,11 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 take_in(batch, &mut compiler.lock(), &mut plane, &state, &metrics);
                 unsettled = Some(Instant::now());
                 if let Some(up) = up.take() {
-                    tracing::info!(folder = %args.config.display(), admin = %args.admin, "ready");
+                    let (folder, admin) = (args.config.display(), args.admin);
+                    match portolan_admin::State::not_ready(&*state) {
+                        None => tracing::info!(%folder, %admin, "ready"),
+                        Some(reason) => tracing::warn!(%folder, %admin, reason, "not ready"),
+                    }
                     up();
                 }
             }

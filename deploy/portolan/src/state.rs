@@ -111,6 +111,14 @@ impl portolan_admin::State for State {
                 *reasons.entry(format!("{:?}", condition.reason)).or_insert(0) += 1;
             }
         }
+        // What no object's condition says: files, documents, duplicates, listeners.
+        let diagnostics = self.inner.lock();
+        let told =
+            diagnostics.diagnostics.values().map(Vec::len).sum::<usize>() + diagnostics.listen_errors.len();
+        drop(diagnostics);
+        if told > 0 {
+            reasons.insert("Diagnostic".to_owned(), told);
+        }
         self.metrics.set_conditions(reasons.iter().map(|(reason, count)| (reason.as_str(), *count)));
         self.view.metrics()
     }
@@ -123,6 +131,9 @@ impl portolan_admin::State for State {
         match (inner.in_force, inner.listen_errors.first()) {
             (false, _) => Some("no configuration is in force yet".into()),
             (true, Some(error)) => Some(error.clone()),
+            (true, None) if inner.plan.proxy.listeners.is_empty() => {
+                Some("there is no listener: see the conditions of the Proxy".into())
+            }
             (true, None) => None,
         }
     }

@@ -73,6 +73,20 @@ fn the_last_good_version_stays_in_force() {
     assert_eq!((compiler.plan().hosts.len(), compiler.plan().conditions.len()), (0, 0));
 }
 
+/// Whoever wrote a `Proxy` wants other listeners than the built-in ones.
+#[test]
+fn a_proxy_that_was_never_understood_has_no_listeners() {
+    let broken = || vec![Condition::new(ConditionType::Accepted, Reason::Invalid, "spec", "what is this")];
+    let id = id(Kind::Proxy, "default");
+    let listeners = |compiler: &portolan_compile::Compiler| compiler.plan().proxy.listeners.len();
+    let mut compiler = compile([cluster("paris", |_| {})]);
+    assert_eq!(listeners(&compiler), 2, "the built-in ones");
+    compiler.apply([Delta::Invalid(id.clone(), broken())]);
+    assert_eq!(listeners(&compiler), 0);
+    compiler.apply([Delta::Delete(id)]);
+    assert_eq!(listeners(&compiler), 2);
+}
+
 #[test]
 fn what_is_said_twice_changes_nothing() {
     let objects = || {
