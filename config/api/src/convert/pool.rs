@@ -83,8 +83,14 @@ fn endpoint_host(text: &str) -> Result<EndpointHost, Flaw> {
     if let Ok(address) = text.parse() {
         return Ok(EndpointHost::Address(address));
     }
+    const EXPECTED: &str = "an IP address or a DNS name; the port has a field of its own";
+    // No top-level domain is a number: 10.0.0.256 is a mistyped address.
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Flaw::new(format!("{text:?} is not an IP address"), EXPECTED));
+    }
     host_name(text).map(EndpointHost::Name).map_err(|mut flaw| {
-        flaw.expected = Some("an IP address or a DNS name; the port has a field of its own".to_owned());
+        flaw.expected = Some(EXPECTED.to_owned());
         flaw
     })
 }

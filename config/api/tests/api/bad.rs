@@ -166,7 +166,7 @@ const SPECS: &[(&str, &str, &str)] = &[
     (
         "addresses that are none",
         "UpstreamPool",
-        "endpoints:\n  - {address: \"192.0.2.1:80\", port: 80}\n  - {address: \"http://a.example\", port: 80}",
+        "endpoints:\n  - {address: \"192.0.2.1:80\", port: 80}\n  - {address: \"http://a.example\", port: 80}\n  - {address: 10.0.0.256, port: 80}",
     ),
     (
         "an endpoint twice",
