@@ -1,11 +1,10 @@
 //! An upstream that tells what it was asked.
 
-use std::convert::Infallible;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -23,9 +22,7 @@ pub(super) fn start(app: &'static str, cluster: &'static str) -> anyhow::Result<
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
             loop {
                 let Ok((tcp, _)) = listener.accept().await else { continue };
-                let service = service_fn(move |request| async move {
-                    Ok::<_, Infallible>(answer(&request, app, cluster, address))
-                });
+                let service = service_fn(move |request| answer(request, app, cluster, address));
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service),
                 );
@@ -35,12 +32,17 @@ pub(super) fn start(app: &'static str, cluster: &'static str) -> anyhow::Result<
     Ok(address)
 }
 
-fn answer(
-    request: &Request<Incoming>,
+/// Reads the request to its end, lest an upload break off, and tells of it.
+async fn answer(
+    mut request: Request<Incoming>,
     app: &str,
     cluster: &str,
     address: SocketAddr,
-) -> Response<Full<Bytes>> {
+) -> hyper::Result<Response<Full<Bytes>>> {
+    let mut length = 0;
+    while let Some(frame) = request.body_mut().frame().await {
+        length += frame?.data_ref().map_or(0, Bytes::len);
+    }
     let mut body = format!(
         "{app} in {cluster}, endpoint {address}\n\n{} {} {:?}\n",
         request.method(),
@@ -50,5 +52,37 @@ fn answer(
     for (name, value) in request.headers() {
         let _ = writeln!(body, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
-    Response::new(Full::new(body.into()))
+    if length > 0 {
+        let _ = writeln!(body, "\nand a body of {length} bytes");
+    }
+    Ok(Response::new(Full::new(body.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    /// Regression: the answer came without reading the body, and the connection was closed under a large one.
+    #[test]
+    fn bodies_are_read_and_their_length_told() {
+        let address = super::start("shop", "paris").unwrap();
+        for (length, expected) in [
+            (0, "host: x\n"),
+            (5, "\nand a body of 5 bytes\n"),
+            (20_000_000, "\nand a body of 20000000 bytes\n"),
+        ] {
+            let mut tcp = TcpStream::connect(address).unwrap();
+            tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            tcp.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+            let head =
+                format!("PUT / HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\nhost: x\r\n\r\n");
+            tcp.write_all(head.as_bytes()).unwrap();
+            tcp.write_all(&vec![b'x'; length]).unwrap();
+            let mut answer = String::new();
+            tcp.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with(expected), "{length}: {answer}");
+        }
+    }
 }
