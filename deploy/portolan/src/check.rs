@@ -32,6 +32,12 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     errors += untold.len();
     let plan = compiler.plan();
     let objects: usize = Kind::ALL.into_iter().map(|kind| compiler.number(kind)).sum();
+    // Likely the wrong path. Of a folder that holds manifests of others only, the notes say so.
+    anyhow::ensure!(
+        objects > 0 || errors > 0 || !diagnostics.is_empty(),
+        "no manifests in {}",
+        folder.display()
+    );
     print::out(&format!(
         "{objects} objects, {} hosts, {} pools: {errors} {}\n",
         plan.hosts.len(),
@@ -120,6 +126,28 @@ mod tests {
         let (diagnostics, conditions) = fields(&[spec, spec]);
         let expected = owned(&["spec.rules[0].backends[0].pool"]);
         assert_eq!((diagnostics.len(), conditions), (1, expected), "it stands twice, and its pool nowhere");
+    }
+
+    /// Regression: a job that checked the wrong folder passed.
+    #[test]
+    fn a_folder_without_manifests_does_not_pass() {
+        let foreign = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: shop}}";
+        for (file, text, passes) in [
+            ("README.md", PARIS, false),
+            ("empty.yaml", "# Nothing yet.\n", false),
+            ("fleet.yaml", PARIS, true),
+            ("deployment.yaml", foreign, true),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(file), text).unwrap();
+            match check(folder.path()) {
+                Ok(code) => assert!(passes && code == ExitCode::SUCCESS, "{file}: {code:?}"),
+                Err(error) => {
+                    let expected = format!("no manifests in {}", folder.path().display());
+                    assert!(!passes && error.to_string() == expected, "{file}: {error}");
+                }
+            }
+        }
     }
 
     fn owned(fields: &[&str]) -> Vec<String> {

@@ -30,7 +30,7 @@ struct Cli {
 enum Command {
     /// Serve what the manifests in a folder say, and follow their changes.
     Run(run::RunArgs),
-    /// Read the manifests in a folder and say what is wrong with them. Exits with 1 if anything is.
+    /// Read the manifests in a folder and say what is wrong with them. Exits with 1 if anything is, or if there are none.
     Check(CheckArgs),
     /// Say what would become of a request: the route, the pool, the clusters and their shares, and why.
     Explain(explain::ExplainArgs),
