@@ -147,11 +147,8 @@ impl DataPlane {
         let mut errors = Vec::new();
         for listener in &proxy.listeners {
             if let Err(source) = self.listen_on(listener) {
-                let address = match listener.address {
-                    ListenAddress::Any => format!("*:{}", listener.port),
-                    ListenAddress::Ip(ip) => std::net::SocketAddr::new(ip, listener.port.get()).to_string(),
-                };
-                errors.push(ListenError { listener: Arc::clone(&listener.name), address, source });
+                let (listener, address) = (Arc::clone(&listener.name), address(listener));
+                errors.push(ListenError { listener, address, source });
             }
         }
         // New ones first, so that a listener that moves is never nowhere.
@@ -190,6 +187,7 @@ impl DataPlane {
         for (worker, socket) in self.workers.iter().zip(sockets) {
             running.accept(worker, socket);
         }
+        tracing::info!(listener = %listener.name, address = address(listener), "listening");
         self.listeners.insert(place, running);
         Ok(())
     }
@@ -254,6 +252,14 @@ impl Running {
         let (stop, stopped) = watch::channel(());
         self.stops.push(stop);
         worker.accept(Accept { socket, state: Arc::clone(&self.state), stop: stopped });
+    }
+}
+
+/// Where a listener listens, in words.
+fn address(listener: &Listener) -> String {
+    match listener.address {
+        ListenAddress::Any => format!("*:{}", listener.port),
+        ListenAddress::Ip(ip) => std::net::SocketAddr::new(ip, listener.port.get()).to_string(),
     }
 }
 
