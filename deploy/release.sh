@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the binary that is shipped: trained on the scenarios of benches/load, so that the compiler knows which paths are
-# hot (profile-guided optimisation). Leaves it at target/shipped/portolan. Takes two release builds and half a minute.
+# hot (profile-guided optimisation). Leaves it at target/shipped/portolan. Takes two release builds and the time of some short load tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -3,6 +3,7 @@
 //! It answers 200 with a JSON object: `name`, `method`, `target`, `version`, `headers` (pairs, in order), `body` (text), `length`,
 //! `connection` (a number). In the query: `status=`, `delay_ms=`, `bytes=` (a body of so many bytes instead), `trailer=1`.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde_json::json;
 use tokio::sync::Notify;
+
+use crate::RawClient;
 
 /// See the module's documentation. It stops when dropped.
 #[derive(Debug)]
@@ -179,4 +182,16 @@ fn respond(status: u16, name: &str, body: Body) -> Response<Body> {
         .header("x-upstream", name)
         .header("content-type", "application/json");
     head.body(body).expect("a response")
+}
+
+/// How often each echo server, or else each status, answers so many requests on a host.
+pub fn shares(client: &mut RawClient, host: &str, requests: u32) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..requests {
+        let response = client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().unwrap();
+        let name =
+            response.head.lines().find_map(|line| line.strip_prefix("x-upstream: ").map(str::to_owned));
+        *counts.entry(name.unwrap_or_else(|| response.status.to_string())).or_default() += 1;
+    }
+    counts
 }

@@ -22,7 +22,7 @@ mod wait;
 
 pub use authority::{Authority, Key, Pair};
 pub use curl::{Curl, Reply};
-pub use echo::Echo;
+pub use echo::{Echo, shares};
 pub use manifest::{app, cluster, config_map, indent, pool, route, secret};
 pub use portolan::{Portolan, Setup, binary};
 pub use ports::free_port;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use portolan_e2e::{Echo, Portolan, RawClient, Setup, app, cluster, eventually, pool, route};
+use portolan_e2e::{Echo, Portolan, Setup, app, cluster, eventually, pool, route, shares};
 
 /// Which upstream answers on a host; the status where none does.
 fn who(portolan: &Portolan, host: &str) -> String {
@@ -213,17 +213,6 @@ fn rules_of_one_tenant_merge() {
         let reply = portolan.get("www.shop.test", path).send();
         assert_eq!(reply.header("x-upstream"), Some(expected), "{path}: {reply:?}");
     }
-}
-
-fn shares(client: &mut RawClient, host: &str, requests: u32) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    for _ in 0..requests {
-        let response = client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().unwrap();
-        let name =
-            response.head.lines().find_map(|line| line.strip_prefix("x-upstream: ").map(str::to_owned));
-        *counts.entry(name.unwrap_or_else(|| response.status.to_string())).or_default() += 1;
-    }
-    counts
 }
 
 #[test]

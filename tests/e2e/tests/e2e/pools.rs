@@ -7,23 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portolan_e2e::{
-    Echo, Portolan, RawClient, RawUpstream, Setup, app, cluster, eventually, free_port, indent, pool, route,
+    Echo, Portolan, RawUpstream, Setup, app, cluster, eventually, free_port, indent, pool, route, shares,
     within,
 };
 
 use crate::streams::{END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2Upstream, SETTINGS, begin, frame};
-
-/// How often each upstream answers so many requests on a host.
-fn shares(client: &mut RawClient, host: &str, requests: u32) -> BTreeMap<String, u32> {
-    let mut counts = BTreeMap::new();
-    for _ in 0..requests {
-        let response = client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().unwrap();
-        let name =
-            response.head.lines().find_map(|line| line.strip_prefix("x-upstream: ").map(str::to_owned));
-        *counts.entry(name.unwrap_or_else(|| response.status.to_string())).or_default() += 1;
-    }
-    counts
-}
 
 fn one(name: &str, requests: u32) -> BTreeMap<String, u32> {
     BTreeMap::from([(name.to_owned(), requests)])
