@@ -47,7 +47,39 @@ pub(crate) struct Line<'a> {
     pub(crate) revision: u64,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    /// Of a request of which nothing is known but where and when it came.
+    pub(crate) fn unknown(time: &'a str, peer: SocketAddr, listener: &'a str, revision: u64) -> Self {
+        Self {
+            time,
+            request_id: "",
+            client: peer.ip(),
+            peer,
+            listener,
+            protocol: "",
+            tls: None,
+            server_name: None,
+            method: "",
+            host: "",
+            path: "",
+            status: 0,
+            flag: None,
+            reason: None,
+            detail: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            upstream_time: None,
+            cluster: None,
+            route: None,
+            pool: None,
+            upstream: None,
+            retries: 0,
+            user_agent: None,
+            revision,
+        }
+    }
+
     /// Appends the line, its end included.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let mut object = Object { out };
@@ -193,32 +225,16 @@ mod tests {
 
     fn least() -> Line<'static> {
         Line {
-            time: "2026-11-21T09:30:00.125Z",
             request_id: "id",
             client: "2001:db8::1".parse().unwrap(),
-            peer: "[2001:db8::2]:443".parse().unwrap(),
-            listener: "http",
             protocol: "HTTP/1.1",
-            tls: None,
-            server_name: None,
             method: "GET",
             host: "a.example",
             path: "/",
             status: 200,
-            flag: None,
-            reason: None,
-            detail: None,
-            bytes_received: 0,
             bytes_sent: u64::MAX,
             duration: Duration::from_micros(12_034),
-            upstream_time: None,
-            cluster: None,
-            route: None,
-            pool: None,
-            upstream: None,
-            retries: 0,
-            user_agent: None,
-            revision: 7,
+            ..Line::unknown("2026-11-21T09:30:00.125Z", "[2001:db8::2]:443".parse().unwrap(), "http", 7)
         }
     }
 

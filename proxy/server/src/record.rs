@@ -82,37 +82,17 @@ pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, protocol: &str, failure:
     if !shared.access.is_on() {
         return;
     }
-    let time = shared.clock.now();
-    let peer = conn.peer;
+    let (time, peer) = (shared.clock.now(), conn.peer);
     shared.access.write(
         usize::from(peer.port()),
         &Line {
-            time: time.as_str(),
-            request_id: "",
-            client: peer.ip(),
-            peer,
-            listener: &conn.listener.spec.name,
             protocol,
             tls: conn.tls.as_ref().map(|tls| tls.version),
             server_name: conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
-            method: "",
-            host: "",
-            path: "",
             status: failure.status,
             flag: Some(failure.flag.as_str()),
             reason: Some(failure.text),
-            detail: None,
-            bytes_received: 0,
-            bytes_sent: 0,
-            duration: Duration::ZERO,
-            upstream_time: None,
-            cluster: None,
-            route: None,
-            pool: None,
-            upstream: None,
-            retries: 0,
-            user_agent: None,
-            revision: shared.snapshot.load().revision,
+            ..Line::unknown(time.as_str(), peer, &conn.listener.spec.name, shared.snapshot.load().revision)
         },
     );
 }
