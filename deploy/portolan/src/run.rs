@@ -13,7 +13,7 @@ use portolan_admin::Scope;
 use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
 use portolan_model::id::Kind;
-use portolan_proxy::{DataPlane, Flag, ListenError, Options};
+use portolan_proxy::{DataPlane, Flag, Options};
 use portolan_source::{Batch, Folder, FolderWatch};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,12 +45,16 @@ pub(crate) struct RunArgs {
     /// The DNS server for pools that name their endpoints, in place of the machine's.
     #[arg(long)]
     dns_server: Option<SocketAddr>,
+    /// Listen also where another Portolan does, and share its connections: start the new one with it, then end the old one,
+    /// and no connection is refused in between. Without it, a port in use is an error.
+    #[arg(long)]
+    share_ports: bool,
 }
 
 impl RunArgs {
     /// What a demo runs with.
     pub(crate) fn of_demo(config: PathBuf, admin: SocketAddr) -> Self {
-        Self { config, admin, metrics: None, log: "info".into(), dns_server: None }
+        Self { config, admin, metrics: None, log: "info".into(), dns_server: None, share_ports: false }
     }
 }
 
@@ -74,7 +78,11 @@ pub(crate) fn run_then(args: RunArgs, up: impl FnOnce()) -> anyhow::Result<ExitC
 async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> anyhow::Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let metrics = Arc::new(Metrics::new(cores, Flag::names(), env!("CARGO_PKG_VERSION"))?);
-    let mut plane = DataPlane::start(Options { metrics: Arc::clone(&metrics), dns_server: args.dns_server })?;
+    let mut plane = DataPlane::start(Options {
+        metrics: Arc::clone(&metrics),
+        dns_server: args.dns_server,
+        share_ports: args.share_ports,
+    })?;
     let compiler = Arc::new(Mutex::new(Compiler::new()));
     let state = Arc::new(State::new(Arc::clone(&compiler), plane.view(), Arc::clone(&metrics), log));
 
@@ -114,12 +122,11 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 if unsettled.take_if(|since| since.elapsed() >= QUIET).is_some() {
                     give_memory_back();
                 }
-                if let Some(errors) = plane.retry() {
-                    report(&errors);
-                    state.listening(&errors);
-                }
+                plane.retry();
+                state.lacks(plane.lacks());
             }
             _ = hangup.recv() => {
+                tracing::info!("reading all manifests again, and opening the access log again");
                 source.reload();
                 plane.view().reopen_logs();
             }
@@ -161,8 +168,8 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
     }
     let deltas = batch.deltas.len();
     let update = compiler.apply(batch.deltas);
-    let errors = plane.apply(&update);
-    report(&errors);
+    plane.apply(&update);
+    state.lacks(plane.lacks());
     for (object, conditions) in &update.conditions {
         for condition in conditions.iter().flat_map(|conditions| conditions.iter()) {
             tracing::warn!(%object, "{condition}");
@@ -170,18 +177,9 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
     }
     metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.number(kind))));
     state.in_force(compiler.plan().clone(), &batch.files, batch.diagnostics);
-    if update.proxy.is_some() || batch.first {
-        state.listening(&errors);
-    }
     if !update.is_empty() {
         let (hosts, pools) = (compiler.plan().hosts.len(), compiler.plan().pools.len());
         tracing::info!(revision = update.revision, changes = deltas, hosts, pools, "configuration in force");
-    }
-}
-
-fn report(errors: &[ListenError]) {
-    for error in errors {
-        tracing::error!("{error}");
     }
 }
 

@@ -12,7 +12,7 @@ use portolan_metrics::Metrics;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
-use portolan_proxy::{ListenError, View};
+use portolan_proxy::{Lack, View};
 use serde_json::{Value, json};
 
 use crate::{log, verdict};
@@ -33,7 +33,8 @@ struct Inner {
     in_force: bool,
     /// By file.
     diagnostics: BTreeMap<String, Vec<Diagnostic>>,
-    listen_errors: Vec<String>,
+    lacks: Vec<String>,
+    stopped_by: Option<String>,
 }
 
 impl State {
@@ -47,7 +48,8 @@ impl State {
             plan: Plan::empty(),
             in_force: false,
             diagnostics: BTreeMap::new(),
-            listen_errors: Vec::new(),
+            lacks: Vec::new(),
+            stopped_by: None,
         };
         Self { compiler, view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
     }
@@ -65,9 +67,14 @@ impl State {
         inner.in_force = true;
     }
 
-    /// These listeners have nowhere to listen now.
-    pub(crate) fn listening(&self, errors: &[ListenError]) {
-        self.inner.lock().listen_errors = errors.iter().map(ToString::to_string).collect();
+    /// This is what the process does not have now. What is new is logged.
+    pub(crate) fn lacks(&self, lacks: &[Lack]) {
+        let mut inner = self.inner.lock();
+        let before = std::mem::replace(&mut inner.lacks, lacks.iter().map(ToString::to_string).collect());
+        inner.stopped_by = lacks.iter().find(|lack| lack.stops_traffic()).map(ToString::to_string);
+        for lack in inner.lacks.iter().filter(|lack| !before.contains(lack)) {
+            tracing::error!("{lack}");
+        }
     }
 
     /// No new requests, please.
@@ -98,9 +105,8 @@ impl portolan_admin::State for State {
                 "message": diagnostic.to_string(),
             })
         });
-        let listeners =
-            inner.listen_errors.iter().map(|error| json!({"severity": "error", "message": error}));
-        read.chain(listeners).collect()
+        let lacks = inner.lacks.iter().map(|lack| json!({"severity": "error", "message": lack}));
+        read.chain(lacks).collect()
     }
 
     fn metrics(&self) -> String {
@@ -111,11 +117,10 @@ impl portolan_admin::State for State {
                 *reasons.entry(format!("{:?}", condition.reason)).or_insert(0) += 1;
             }
         }
-        // What no object's condition says: files, documents, duplicates, listeners.
-        let diagnostics = self.inner.lock();
-        let told =
-            diagnostics.diagnostics.values().map(Vec::len).sum::<usize>() + diagnostics.listen_errors.len();
-        drop(diagnostics);
+        // What no object's condition says: files, documents, duplicates, what the machine does not give.
+        let inner = self.inner.lock();
+        let told = inner.diagnostics.values().map(Vec::len).sum::<usize>() + inner.lacks.len();
+        drop(inner);
         if told > 0 {
             reasons.insert("Diagnostic".to_owned(), told);
         }
@@ -128,7 +133,7 @@ impl portolan_admin::State for State {
             return Some("draining".into());
         }
         let inner = self.inner.lock();
-        match (inner.in_force, inner.listen_errors.first()) {
+        match (inner.in_force, &inner.stopped_by) {
             (false, _) => Some("no configuration is in force yet".into()),
             (true, Some(error)) => Some(error.clone()),
             (true, None) if inner.plan.proxy.listeners.is_empty() => {

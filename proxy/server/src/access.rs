@@ -67,21 +67,16 @@ impl AccessLog {
     }
 
     /// Logs there from now on. A file that cannot be opened leaves the log as it is.
-    pub(crate) fn configure(&self, target: &Target) {
+    pub(crate) fn configure(&self, target: &Target) -> io::Result<()> {
         let output = match (target, &**self.inner.output.load()) {
             (Target::Off, _) => Output::Off,
             (Target::Stdout, _) => Output::Stdout,
-            (Target::File(path), Output::File { path: open, .. }) if path == open => return,
-            (Target::File(path), _) => match open(path) {
-                Ok(file) => Output::File { path: Arc::clone(path), file },
-                Err(error) => {
-                    tracing::error!(%error, path = %path, "the access log cannot be opened");
-                    return;
-                }
-            },
+            (Target::File(path), Output::File { path: open, .. }) if path == open => return Ok(()),
+            (Target::File(path), _) => Output::File { path: Arc::clone(path), file: open(path)? },
         };
         self.inner.on.store(!matches!(output, Output::Off), Ordering::Relaxed);
         self.inner.output.store(Arc::new(output));
+        Ok(())
     }
 
     /// Opens the file again, as after it was rotated.

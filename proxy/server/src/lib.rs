@@ -36,5 +36,5 @@ mod watch;
 mod worker;
 
 pub use failure::Flag;
-pub use plane::{DataPlane, ListenError, Options};
+pub use plane::{DataPlane, Lack, Options};
 pub use view::View;

@@ -55,15 +55,24 @@ impl Drop for OpenGuard {
     }
 }
 
-/// Opens `count` sockets that share the listener's address and port; the kernel spreads connections over them.
-pub(crate) fn bind(listener: &Listener, count: usize) -> io::Result<Vec<TcpListener>> {
+/// Who else may listen on a socket's address and port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Nobody,
+    /// Sockets of the same user that share as well; the kernel spreads connections over them.
+    Anybody,
+}
+
+/// Opens `count` sockets on the listener's address and port.
+pub(crate) fn bind(listener: &Listener, count: usize, sharing: Sharing) -> io::Result<Vec<TcpListener>> {
     let port = listener.port.get();
     let (address, v6_only) = match listener.address {
         ListenAddress::Any => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), false),
         ListenAddress::Ip(ip) => (ip, true),
     };
-    let bind_all =
-        |address: SocketAddr| (0..count).map(|_| bind_one(address, v6_only)).collect::<io::Result<Vec<_>>>();
+    let bind_all = |address: SocketAddr| {
+        (0..count).map(|_| bind_one(address, v6_only, sharing)).collect::<io::Result<Vec<_>>>()
+    };
     match bind_all(SocketAddr::new(address, port)) {
         // A machine without IPv6.
         Err(error) if listener.address == ListenAddress::Any && is_unsupported(&error) => {
@@ -77,13 +86,13 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn bind_one(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, v6_only: bool, sharing: Sharing) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(v6_only)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::Anybody)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

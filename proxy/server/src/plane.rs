@@ -1,36 +1,63 @@
 //! The data plane as a whole: workers, listeners that come and go, and the snapshot they serve.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use portolan_certs::ContextError;
 use portolan_metrics::{Metrics, Reload};
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Endpoint, Update};
-use portolan_model::proxy::{ListenAddress, Listener, Proxy};
+use portolan_model::proxy::{AccessLog, ListenAddress, Listener, Proxy};
 use tokio::sync::watch;
 
 use crate::accept::{Accept, WorkerHandle};
-use crate::listener::{ListenerState, Open, bind};
+use crate::listener::{ListenerState, Open, Sharing, bind};
 use crate::pool::Endpoints;
 use crate::probe::Prober;
 use crate::resolve::Resolver;
 use crate::shared::Shared;
 use crate::snapshot::{Place, SnapshotBuilder};
 
-/// A listener whose address could not be taken.
+/// Something that the `Proxy` asks for and this process does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {listener}: cannot listen on {address}: {source}")]
-pub struct ListenError {
-    /// The listener's name.
-    pub listener: Arc<str>,
-    /// Address and port.
-    pub address: String,
-    /// Why.
-    #[source]
-    pub source: io::Error,
+pub enum Lack {
+    /// A listener that listens nowhere. It is tried again.
+    #[error("listener {listener}: cannot listen on {address}: {error}")]
+    Socket {
+        /// The listener's name.
+        listener: Arc<str>,
+        /// Address and port.
+        address: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// A listener whose TLS settings cannot be used; it keeps those it had.
+    #[error("listener {listener}: its TLS settings cannot be used: {error}")]
+    Tls {
+        /// The listener's name.
+        listener: Arc<str>,
+        /// Why.
+        error: ContextError,
+    },
+    /// A log that cannot be written to; lines go where they went before. It is tried again.
+    #[error("accessLog: {path} cannot be opened: {error}")]
+    AccessLog {
+        /// The file.
+        path: Arc<str>,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl Lack {
+    /// Whether clients are turned away for it.
+    pub fn stops_traffic(&self) -> bool {
+        !matches!(self, Self::AccessLog { .. })
+    }
 }
 
 /// See the module's documentation. Lives on the control thread.
@@ -42,7 +69,10 @@ pub struct DataPlane {
     workers: Vec<WorkerHandle>,
     retired: Vec<std::thread::JoinHandle<()>>,
     listeners: HashMap<Place, Running>,
-    wanted: Vec<Arc<Listener>>,
+    /// Ports on which this process has listened.
+    ports: HashSet<NonZeroU16>,
+    share_ports: bool,
+    lacks: Vec<Lack>,
 }
 
 struct Running {
@@ -58,6 +88,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Another DNS server than the machine's own, for pools that name their endpoints.
     pub dns_server: Option<std::net::SocketAddr>,
+    /// Whether to listen also where another process of this kind already does; the kernel spreads connections over both.
+    pub share_ports: bool,
 }
 
 impl DataPlane {
@@ -77,31 +109,35 @@ impl DataPlane {
             workers: Vec::new(),
             retired: Vec::new(),
             listeners: HashMap::new(),
-            wanted: Vec::new(),
+            ports: HashSet::new(),
+            share_ports: options.share_ports,
+            lacks: Vec::new(),
         })
     }
 
-    /// Makes an update of the plan the one that new requests see. What cannot be listened on is given back; all
-    /// else is in force.
-    pub fn apply(&mut self, update: &Update) -> Vec<ListenError> {
+    /// Makes an update of the plan the one that new requests see, but for what [`Self::lacks`] says then.
+    pub fn apply(&mut self, update: &Update) {
         let began = Instant::now();
         let broken = self.builder.apply(update);
         self.publish();
         self.prober.follow(update, &self.shared.snapshot.load());
         self.resolver.follow(update);
-        let mut errors = match &update.proxy {
+        match &update.proxy {
             Some(proxy) => self.listen(proxy),
             None if self.workers.is_empty() => self.listen(&Arc::clone(&self.shared.snapshot.load().proxy)),
-            None => Vec::new(),
-        };
-        errors.extend(broken.into_iter().map(|(listener, error)| ListenError {
-            listener,
-            address: "tls".into(),
-            source: io::Error::other(error),
-        }));
+            None => {}
+        }
+        if let Some(broken) = broken {
+            self.lacks.retain(|lack| !matches!(lack, Lack::Tls { .. }));
+            self.lacks.extend(broken.into_iter().map(|(listener, error)| Lack::Tls { listener, error }));
+        }
         let result = if update.is_empty() { Reload::Unchanged } else { Reload::Applied };
         self.shared.metrics.reload(result, update.revision, began.elapsed());
-        errors
+    }
+
+    /// What the `Proxy` asks for and is not there now.
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
     }
 
     /// Waits until some pool's names resolve to something else, and takes that over. To be called in a loop.
@@ -120,22 +156,24 @@ impl DataPlane {
         self.shared.snapshot.store(self.builder.snapshot());
     }
 
-    /// Tries again what could not be listened on; `None` where there is nothing of that kind.
-    pub fn retry(&mut self) -> Option<Vec<ListenError>> {
-        if self.wanted.iter().all(|listener| self.listeners.contains_key(&(listener.address, listener.port)))
-        {
-            return None;
+    /// Tries again what could not be had.
+    pub fn retry(&mut self) {
+        if self.lacks.iter().any(|lack| !matches!(lack, Lack::Tls { .. })) {
+            let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
+            self.listen(&proxy);
         }
-        let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
-        Some(self.listen(&proxy))
     }
 
     /// Brings workers and listeners to what the proxy says.
-    fn listen(&mut self, proxy: &Proxy) -> Vec<ListenError> {
-        self.shared.access.configure(&proxy.access_log);
+    fn listen(&mut self, proxy: &Proxy) {
+        self.lacks.retain(|lack| matches!(lack, Lack::Tls { .. }));
+        if let (Err(error), AccessLog::File(path)) =
+            (self.shared.access.configure(&proxy.access_log), &proxy.access_log)
+        {
+            self.lacks.push(Lack::AccessLog { path: Arc::clone(path), error });
+        }
         self.shared.limit_connections(proxy.limits.max_connections);
         self.scale(proxy.workers.map_or_else(default_workers, |workers| usize::from(workers.get())));
-        self.wanted.clone_from(&proxy.listeners);
         let gone: Vec<Place> = self
             .listeners
             .keys()
@@ -144,11 +182,10 @@ impl DataPlane {
             })
             .copied()
             .collect();
-        let mut errors = Vec::new();
         for listener in &proxy.listeners {
-            if let Err(source) = self.listen_on(listener) {
+            if let Err(error) = self.listen_on(listener) {
                 let (listener, address) = (Arc::clone(&listener.name), address(listener));
-                errors.push(ListenError { listener, address, source });
+                self.lacks.push(Lack::Socket { listener, address, error });
             }
         }
         // New ones first, so that a listener that moves is never nowhere.
@@ -157,7 +194,9 @@ impl DataPlane {
                 running.drain.send_replace(true);
             }
         }
-        errors
+        if proxy.listeners.is_empty() {
+            tracing::warn!("no listener is left: see the conditions of the Proxy");
+        }
     }
 
     fn listen_on(&mut self, listener: &Arc<Listener>) -> io::Result<()> {
@@ -174,7 +213,12 @@ impl DataPlane {
             }
             return Ok(());
         }
-        let sockets = bind(listener, self.workers.len())?;
+        // Our own sockets share a port with each other, another process's only when told so.
+        if !self.share_ports && !self.ports.contains(&listener.port) {
+            bind(listener, 1, Sharing::Nobody)?;
+        }
+        let sockets = bind(listener, self.workers.len(), Sharing::Anybody)?;
+        self.ports.insert(listener.port);
         let (drain, draining) = watch::channel(false);
         let metrics = self.shared.metrics.listener(&listener.name);
         let state = ListenerState {
@@ -212,7 +256,7 @@ impl DataPlane {
             };
             for running in self.listeners.values_mut() {
                 let spec = Arc::clone(&running.state.load().spec);
-                match bind(&spec, 1) {
+                match bind(&spec, 1, Sharing::Anybody) {
                     Ok(sockets) => sockets.into_iter().for_each(|socket| running.accept(&worker, socket)),
                     Err(error) => {
                         tracing::error!(%error, listener = %spec.name, "a new worker cannot listen")

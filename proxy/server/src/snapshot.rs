@@ -144,8 +144,9 @@ impl SnapshotBuilder {
         Ok(Self { snapshot, resolved: HashMap::new(), tls: ServerTls::new()?, states, metrics, seed })
     }
 
-    /// Follows an update of the plan. Listeners whose settings make no TLS are given back; they keep what they had.
-    pub(crate) fn apply(&mut self, update: &Update) -> Vec<(Arc<str>, ContextError)> {
+    /// Follows an update of the plan. Listeners whose settings make no TLS are given back, where the update could change that;
+    /// they keep what they had.
+    pub(crate) fn apply(&mut self, update: &Update) -> Option<Vec<(Arc<str>, ContextError)>> {
         let snapshot = &mut self.snapshot;
         snapshot.revision = update.revision;
         if let Some(proxy) = &update.proxy {
@@ -182,7 +183,7 @@ impl SnapshotBuilder {
             && update.server_names.is_empty()
             && update.revision > 1
         {
-            return Vec::new();
+            return None;
         }
         Arc::make_mut(&mut snapshot.certificates).apply(&update.certificates, &update.server_names);
         let own_name = format!("*.{}", snapshot.proxy.lb_domain);
@@ -211,7 +212,7 @@ impl SnapshotBuilder {
         }
         snapshot.last_tls = std::mem::replace(&mut snapshot.tls, contexts);
         snapshot.last_tls.retain(|place, _| !snapshot.tls.contains_key(place));
-        errors
+        Some(errors)
     }
 
     /// Follows what a pool's names resolve to now.

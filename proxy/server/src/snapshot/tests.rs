@@ -38,8 +38,8 @@ fn a_connection_accepted_with_old_settings_finds_its_tls() {
         ("removed", vec![]),
     ] {
         let mut builder = SnapshotBuilder::new(Arc::default(), Arc::clone(&metrics), 0).unwrap();
-        assert!(builder.apply(&update(1, &[&before, &other])).is_empty());
-        assert!(builder.apply(&update(2, &after)).is_empty());
+        assert!(builder.apply(&update(1, &[&before, &other])).is_none_or(|broken| broken.is_empty()));
+        assert!(builder.apply(&update(2, &after)).is_none_or(|broken| broken.is_empty()));
         assert!(builder.snapshot().listener_tls(&before).is_some(), "{what}");
         builder.apply(&update(3, &[&other]));
         builder.apply(&update(4, &[&other]));

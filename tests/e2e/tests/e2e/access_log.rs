@@ -239,6 +239,31 @@ fn hostile_bytes_stay_inside_their_strings() {
     assert_eq!((&line["path"], &line["method"]), (&"".into(), &"".into()), "{line}");
 }
 
+/// A log that cannot be opened is said, clients are served, and it is opened once that is possible.
+#[test]
+fn a_file_that_cannot_be_opened_is_said_and_tried_again() {
+    let echo = Echo::start("a");
+    let portolan =
+        Portolan::start(&[("fleet.yaml", cluster("paris", "") + &app("paris", "shop", &[echo.address()]))]);
+    let proxy = Setup::new().proxy();
+    let at = proxy.find("  accessLog:").expect("an access log");
+    let folder = portolan.folder().join("later");
+    let file = folder.join("access.log");
+    let log = format!("  accessLog: {{output: File, path: {}}}\n", file.display());
+    portolan.apply("proxy.yaml", &(proxy[..at].to_owned() + &log));
+    let said = portolan.admin_json("/conditions").to_string();
+    assert!(said.contains("access.log cannot be opened"), "{said}");
+    assert_eq!(portolan.admin("/readyz").status, 200);
+    assert_eq!(portolan.get(HOST, "/one").send().status, 200);
+    portolan.logged("one, where lines went before", |line| line["path"] == "/one");
+    std::fs::create_dir(&folder).expect("a folder");
+    eventually("that is said no more", || {
+        (!portolan.admin_json("/conditions").to_string().contains("access.log")).then_some(())
+    });
+    assert_eq!(portolan.get(HOST, "/two").send().status, 200);
+    eventually("the file has it", || std::fs::read_to_string(&file).ok()?.contains("/two").then_some(()));
+}
+
 #[test]
 fn it_can_be_switched_off_and_on() {
     let echo = Echo::start("a");

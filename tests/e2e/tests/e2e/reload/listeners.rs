@@ -106,6 +106,40 @@ fn a_port_that_is_taken_is_said_and_tried_again() {
     });
 }
 
+/// Another Portolan's port is somebody else's port, unless it is told to share it.
+#[test]
+fn another_process_is_not_joined_unawares() {
+    let echo = Echo::start("a");
+    let first = start(&echo);
+    let second = |setup: Setup| {
+        setup
+            .listener(&format!(
+                "name: same\naddress: 127.0.0.1\nport: {}\nprotocol: HTTP\n",
+                first.http_port()
+            ))
+            .manifest("fleet.yaml", cluster("paris", "") + &app("paris", "shop", &[echo.address()]))
+    };
+    let refused = Portolan::start(&[]);
+    refused.write("proxy.yaml", &second(Setup::new()).proxy());
+    let said = eventually("it is said", || {
+        let found = refused.admin_json("/conditions").to_string();
+        found.contains("listener same").then_some(found)
+    });
+    assert!(said.contains("in use"), "{said}");
+    assert_eq!(refused.admin("/readyz").status, 503);
+    for _ in 0..20 {
+        assert!(serves(first.http()));
+    }
+    drop(refused);
+
+    let sharing = second(Setup::new().arg("--share-ports")).start();
+    let address = first.http();
+    drop(first);
+    for _ in 0..20 {
+        assert!(serves(address), "{}", sharing.output());
+    }
+}
+
 /// Settings of TLS change for new connections; open ones go on as they are.
 #[test]
 fn tls_settings_change_for_new_connections() {
