@@ -165,17 +165,18 @@ impl Watched {
             notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
                 Ok(event) if event.need_rescan() => shared.note(|dirt| dirt.anything = true),
                 Ok(event) if is_change(&event.kind) => shared.note(|dirt| {
-                    for path in &event.paths {
-                        match path.strip_prefix(&base) {
-                            Ok(relative) => dirt.path(relative),
-                            Err(_) => dirt.anything = true,
-                        }
+                    // Of the folder around it, only what becomes of the folder itself.
+                    for relative in event.paths.iter().filter_map(|path| path.strip_prefix(&base).ok()) {
+                        dirt.path(relative);
                     }
                 }),
                 Ok(_) => {}
                 Err(_) => shared.note(|dirt| dirt.anything = true),
             })?;
         watcher.watch(root, RecursiveMode::Recursive)?;
+        if let Some(around) = root.parent() {
+            watcher.watch(around, RecursiveMode::NonRecursive)?;
+        }
         Ok(watcher)
     }
 

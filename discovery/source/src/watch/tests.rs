@@ -188,6 +188,25 @@ fn events_of_a_relative_folder_name_its_files() {
     assert_eq!(shared.wait(Instant::now() + SOON), Some(expected));
 }
 
+/// A folder that is reached by a link, which is swapped: events tell, not the poll.
+#[test]
+fn a_swap_of_the_folder_itself_is_an_event() {
+    let temp = TempDir::new().unwrap();
+    for version in ["one", "two"] {
+        fs::create_dir(temp.path().join(version)).unwrap();
+    }
+    let (root, aside) = (temp.path().join("config"), temp.path().join("aside"));
+    symlink("one", &root).unwrap();
+    let shared = Arc::default();
+    let watched = Watched::new(&root, &shared);
+    fs::write(temp.path().join("beside"), "of no concern").unwrap();
+    symlink("two", &aside).unwrap();
+    fs::rename(&aside, &root).unwrap();
+    let began = Instant::now();
+    assert_eq!(shared.wait(began + SOON), Some(Dirt::anything()));
+    assert!(began.elapsed() < SOON && watched.is_stale(&root));
+}
+
 #[tokio::test]
 async fn it_ends_when_dropped() {
     let (mut rig, _) = Rig::new(&[]).await;
