@@ -1,12 +1,13 @@
 //! What we say where no upstream does.
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use portolan_filter::{Format, REQUEST_ID, negotiate, own_answer};
 
+use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::forward;
@@ -52,13 +53,16 @@ pub(crate) async fn send(session: &mut Session, head: Box<ResponseHeader>, body:
 
 /// The whole answer to an HTTP/1 client whose head was refused: it says nothing that can be trusted, so neither what it
 /// accepts.
-pub(crate) fn bare(failure: Failure) -> Vec<u8> {
+pub(crate) fn bare(failure: Failure, request_id: &HeaderValue) -> Vec<u8> {
+    let id = request_id.to_str().unwrap_or_default();
     let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let (kind, body) = own_answer(failure.flag.as_str(), status, "-", failure.text, Format::Plain);
+    let (kind, body) = own_answer(failure.flag.as_str(), status, id, failure.text, Format::Plain);
     let reason = status.canonical_reason().unwrap_or("Refused");
     format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {} {reason}\r\ndate: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         x-request-id: {id}\r\nconnection: close\r\n\r\n{body}",
         status.as_u16(),
+        clock::http_date(),
         body.len()
     )
     .into_bytes()

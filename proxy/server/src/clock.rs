@@ -27,6 +27,11 @@ impl Clock {
     }
 }
 
+/// Now, as a `Date` field says it (RFC 9110 §5.6.7).
+pub(crate) fn http_date() -> String {
+    jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 fn format(millis: u128) -> Stamp {
     use std::fmt::Write;
     let mut stamp = Stamp::new();

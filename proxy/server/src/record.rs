@@ -76,8 +76,8 @@ pub(crate) fn request(shared: &Shared, worker: usize, session: &Session, ctx: &C
     );
 }
 
-/// Records a request whose head was refused.
-pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, protocol: &str, failure: Failure) {
+/// Records a request of which no more is known than why it was refused or cut.
+pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, protocol: &str, request_id: &str, failure: Failure) {
     conn.listener.metrics.request(failure.status, Some(failure.flag as usize), Duration::ZERO);
     if !shared.access.is_on() {
         return;
@@ -86,6 +86,7 @@ pub(crate) fn refusal(shared: &Shared, conn: &ConnInfo, protocol: &str, failure:
     shared.access.write(
         usize::from(peer.port()),
         &Line {
+            request_id,
             protocol,
             tls: conn.tls.as_ref().map(|tls| tls.version),
             server_name: conn.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),

@@ -59,8 +59,7 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
     let snapshot = Arc::clone(&ctx.snapshot);
     let request = session.req_header();
     ctx.client = client(&snapshot.proxy.client_address, &conn.arrival, &request.headers);
-    let random = u128::from(shared.random()) << 64 | u128::from(shared.random());
-    ctx.request_id = request_id(&request.headers, ctx.client.trusted, random);
+    ctx.request_id = request_id(&request.headers, ctx.client.trusted, shared.random_id());
     ctx.explains = ctx.client.trusted && request.headers.contains_key(&EXPLAIN);
     ctx.is_grpc = request
         .headers

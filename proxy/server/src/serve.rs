@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use portolan_metrics::Handshake;
 use portolan_wire::proxy_protocol::{self, Likeness, Origin};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use crate::conn::{Conn, Io};
+use crate::failure::{Failure, Flag};
 use crate::info::ConnInfo;
 use crate::listener::ListenerState;
 use crate::tls;
@@ -33,6 +34,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Between two looks at the pieces of a PROXY header that is not whole.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Somebody typed `http://` where `https://` belongs.
+const NO_TLS: Failure = Failure::new(Flag::BadRequest, 400, "plain HTTP was sent to an HTTPS port");
 
 /// How long a client whose listener drains may take to say what it wants.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
@@ -64,7 +68,7 @@ pub(crate) async fn serve(
         None => None,
     };
     drop(opening);
-    let (conn, http2) = match opened {
+    let (conn, speech) = match opened {
         Some(Ok(opened)) => opened,
         // Nobody said a word, or what was said was no opening: nothing to answer.
         Some(Err(_)) => return,
@@ -75,21 +79,35 @@ pub(crate) async fn serve(
             return;
         }
     };
-    if http2 {
-        Box::pin(http2::serve(worker, conn, timer)).await;
-    } else {
-        http1::serve(worker, conn, timer).await;
+    match speech {
+        Speech::Http1 => http1::serve(worker, conn, timer).await,
+        Speech::Http2 => Box::pin(http2::serve(worker, conn, timer)).await,
+        Speech::NoTls => http1::refuse(&worker, conn, NO_TLS).await,
     }
 }
 
-/// Everything before HTTP. Gives the connection and whether it speaks HTTP/2.
+/// What a client speaks.
+enum Speech {
+    Http1,
+    Http2,
+    /// HTTP where TLS is expected.
+    NoTls,
+}
+
+impl Speech {
+    fn of(http2: bool) -> Self {
+        if http2 { Self::Http2 } else { Self::Http1 }
+    }
+}
+
+/// Everything before HTTP.
 async fn open(
     worker: &Worker,
     listener: Arc<ListenerState>,
     mut tcp: TcpStream,
     socket_peer: SocketAddr,
     accepted: Instant,
-) -> io::Result<(Box<Conn>, bool)> {
+) -> io::Result<(Box<Conn>, Speech)> {
     tcp.set_nodelay(true)?;
     let socket_local = tcp.local_addr()?;
     let (peer, local) = match proxied(&listener, &mut tcp, socket_peer).await? {
@@ -98,19 +116,24 @@ async fn open(
     };
     let (peer, local) = (canonical(peer), canonical(local));
     if listener.spec.tls.is_some() {
+        if begins_with_a_method(&tcp).await? {
+            listener.metrics.handshake(Handshake::Failed);
+            let info = Arc::new(ConnInfo::new(listener, peer, local, None, accepted));
+            return Ok((Box::new(Conn::new(Io::Plain(tcp), BytesMut::new(), info)), Speech::NoTls));
+        }
         let context = worker.shared.snapshot.load().listener_tls(&listener.spec);
         let Some(context) = context else { return Err(io::ErrorKind::Unsupported.into()) };
         let accepted_tls = tls::accept(&context, tcp).await;
         listener.metrics.handshake(tls::result(&accepted_tls));
         let (stream, info) = accepted_tls?;
-        let http2 = info.http2;
+        let speech = Speech::of(info.http2);
         let info = Arc::new(ConnInfo::new(listener, peer, local, Some(info), accepted));
-        return Ok((Box::new(Conn::new(Io::Tls(Box::new(stream)), BytesMut::new(), info)), http2));
+        return Ok((Box::new(Conn::new(Io::Tls(Box::new(stream)), BytesMut::new(), info)), speech));
     }
     let mut held = BytesMut::new();
     let http2 = listener.spec.http2 && speaks_http2(&mut tcp, &mut held).await?;
     let info = Arc::new(ConnInfo::new(listener, peer, local, None, accepted));
-    Ok((Box::new(Conn::new(Io::Plain(tcp), held, info)), http2))
+    Ok((Box::new(Conn::new(Io::Plain(tcp), held, info)), Speech::of(http2)))
 }
 
 /// IPv4 clients of a dual-stack socket are IPv4 clients.
@@ -155,6 +178,14 @@ async fn proxied(
     }
 }
 
+/// Whether a client of a TLS listener speaks HTTP: a method begins with a capital letter, a handshake with byte 22 (RFC 8446
+/// §5.1).
+async fn begins_with_a_method(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    tcp.peek(&mut first).await?;
+    Ok(first[0].is_ascii_uppercase())
+}
+
 /// Whether a plaintext client begins with the HTTP/2 preface. What was read stays in `held`.
 async fn speaks_http2(tcp: &mut TcpStream, held: &mut BytesMut) -> io::Result<bool> {
     loop {
@@ -169,12 +200,5 @@ async fn speaks_http2(tcp: &mut TcpStream, held: &mut BytesMut) -> io::Result<bo
         if tcp.read_buf(held).await? == 0 {
             return if held.has_remaining() { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
-    }
-}
-
-/// Writes an answer of our own to a client that Pingora never hears of, and closes.
-async fn refuse(mut conn: Box<Conn>, answer: &[u8], patience: Duration) {
-    if tokio::time::timeout(patience, conn.write_all(answer)).await.is_ok_and(|written| written.is_ok()) {
-        conn.linger(patience).await;
     }
 }

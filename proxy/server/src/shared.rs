@@ -57,8 +57,11 @@ impl Shared {
     pub(crate) fn limit_connections(&self, wanted: Option<u32>) {
         let files = raise_file_limit();
         let possible = u32::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(u32::MAX).max(1);
+        let limit = wanted.map_or(possible, |wanted| wanted.min(possible));
+        let changed = self.max_connections.swap(limit, Ordering::Relaxed) != limit;
         if let Some(wanted) = wanted
             && wanted > possible
+            && changed
         {
             let needed = u64::from(wanted) * 2 + OTHER_FILES;
             tracing::warn!(
@@ -66,7 +69,6 @@ impl Shared {
                  raise it to {needed} (LimitNOFILE= in systemd, ulimit -n in a shell)"
             );
         }
-        self.max_connections.store(wanted.map_or(possible, |wanted| wanted.min(possible)), Ordering::Relaxed);
     }
 
     /// How many connections there may be at once.
@@ -86,6 +88,11 @@ impl Shared {
     /// Probes have come to another verdict about an endpoint.
     pub(crate) fn health_changed(&self, pool: &PoolId, address: SocketAddr, healthy: bool) {
         tracing::info!(%pool, endpoint = %address, healthy, "health changed");
+    }
+
+    /// The number of a request's id.
+    pub(crate) fn random_id(&self) -> u128 {
+        u128::from(self.random()) << 64 | u128::from(self.random())
     }
 
     /// A number to spread things by, not to keep secrets with (SplitMix64).

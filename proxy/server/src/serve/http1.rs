@@ -5,13 +5,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
+use portolan_filter::request_id;
 use portolan_model::proxy::Proxy;
 use portolan_wire::head_deadline::{HeadDeadline, Verdict};
 use portolan_wire::http1::GateLimits;
+use tokio::io::AsyncWriteExt;
 
-use super::refuse;
 use crate::answer;
 use crate::conn::{Conn, Head, Home};
 use crate::failure::{Failure, Flag};
@@ -71,11 +73,7 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
         match read_head(&proxy, &mut conn, &mut timer).await {
             Next::Process => {}
             Next::Close => return conn.linger(DRAIN_GRACE).await,
-            Next::Refuse(failure) => {
-                record::refusal(&worker.shared, &info, "HTTP/1.1", failure);
-                let answer = answer::bare(failure);
-                return refuse(conn, &answer, GOODBYE).await;
-            }
+            Next::Refuse(failure) => return refuse(&worker, conn, failure).await,
         }
         watch.reset();
         let age = proxy.limits.max_connection_age;
@@ -85,7 +83,7 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
         let serving = incoming.clone().scope(worker.proxy.process_new_http(session, shutdown));
         let served = timer.guard(&watch, serving).await;
         if served.is_none() {
-            record::refusal(&worker.shared, &info, "HTTP/1.1", Failure::CUT);
+            record::refusal(&worker.shared, &info, "HTTP/1.1", "", Failure::CUT);
         }
         let reusable = served.flatten().is_some();
         let Some(back) = home.take() else { return };
@@ -95,6 +93,16 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
         }
         conn.next_request();
         patience = proxy.limits.idle_timeout;
+    }
+}
+
+/// Answers a client that Pingora never hears of, and closes.
+pub(super) async fn refuse(worker: &Worker, mut conn: Box<Conn>, failure: Failure) {
+    let id = request_id(&HeaderMap::new(), false, worker.shared.random_id());
+    record::refusal(&worker.shared, conn.info(), "HTTP/1.1", id.to_str().unwrap_or_default(), failure);
+    let answer = answer::bare(failure, &id);
+    if tokio::time::timeout(GOODBYE, conn.write_all(&answer)).await.is_ok_and(|written| written.is_ok()) {
+        conn.linger(GOODBYE).await;
     }
 }
 

@@ -137,7 +137,7 @@ async fn serve_stream(worker: Arc<Worker>, conn: Arc<ConnInfo>, session: HttpSes
     let session = ServerSession::new_http2(session);
     let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
     if Timer::new().guard(&watch, request).await.is_none() {
-        record::refusal(&worker.shared, &conn, "HTTP/2", Failure::CUT);
+        record::refusal(&worker.shared, &conn, "HTTP/2", "", Failure::CUT);
     }
 }
 

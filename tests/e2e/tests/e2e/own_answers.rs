@@ -114,6 +114,24 @@ fn a_body_of_unknown_length_is_limited_too() {
     assert_eq!(reply.status, 200, "just as large as allowed: {reply:?}");
 }
 
+/// Heads that nothing is believed of get an answer with an id and a date all the same.
+#[test]
+fn a_refused_head_can_be_found_in_the_log() {
+    let portolan = Portolan::start(&[]);
+    let mut client = portolan.raw();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n");
+    let answer = client.response().expect("an answer");
+    assert_eq!(answer.status, 400);
+    let field = |name| answer.head.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+    let line = portolan.logged_request(field("x-request-id: "));
+    assert_eq!((line["status"].as_u64(), line["flag"].as_str()), (Some(400), Some("BR")), "{line}");
+    let date = field("date: ");
+    let parsed =
+        std::process::Command::new("date").args(["-u", "-d", date, "+%a, %d %b %Y %H:%M:%S GMT"]).output();
+    assert_eq!(String::from_utf8_lossy(&parsed.expect("date").stdout).trim(), date);
+    assert!(String::from_utf8_lossy(&answer.body).contains(field("x-request-id: ")));
+}
+
 #[test]
 fn the_form_follows_accept() {
     let echo = Echo::start("ok");

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use portolan_e2e::{
-    Authority, Echo, Key, Nginx, Pair, Portolan, RawClient, Setup, app, cluster, config_map, free_port, pool,
-    route, run, secret,
+    Authority, Curl, Echo, Key, Nginx, Pair, Portolan, RawClient, Setup, app, cluster, config_map, free_port,
+    pool, route, run, secret,
 };
 
 fn s_client(address: SocketAddr, args: &[&str]) -> String {
@@ -267,16 +267,22 @@ fn a_host_of_another_certificate_is_misdirected() {
 fn plain_bytes_on_a_tls_listener_end_the_connection_alone() {
     let fleet = fleet(Setup::new());
     for bytes in [
-        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
-        b"\x16\x03\x01\xff\xff\x01",
+        &b"\x16\x03\x01\xff\xff\x01"[..],
         &[0; 600],
         b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
     ] {
         let mut client = RawClient::connect(fleet.portolan.https());
         client.send(bytes).finish();
         let rest = client.rest();
         assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
     }
+    let reply = Curl::new(format!("http://{}/", fleet.portolan.https())).send();
+    assert!(
+        reply.status == 400 && reply.text().contains("plain HTTP was sent to an HTTPS port"),
+        "{reply:?}"
+    );
+    fleet.portolan.logged_request(reply.header("x-request-id").expect("an id"));
     let ca = fleet.authority.file(fleet.portolan.folder());
     assert_eq!(fleet.portolan.get_tls("www.shop.test", "/", &ca).send().status, 200);
 }
