@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::condition::Condition;
 use crate::host::{HostName, HostPattern};
@@ -201,14 +201,24 @@ pub struct TlsSecret {
 pub struct CertificateFacts {
     /// Its DNS names; a wildcard there spans one label.
     pub names: Vec<HostPattern>,
-    /// Seconds since 1970.
+    /// Seconds since 1970; written as RFC 3339 has times.
+    #[serde(serialize_with = "rfc_3339")]
     pub not_before: i64,
-    /// Seconds since 1970.
+    /// Likewise.
+    #[serde(serialize_with = "rfc_3339")]
     pub not_after: i64,
     /// The key's algorithm.
     pub key: KeyAlgorithm,
     /// Lower-case hexadecimal.
     pub serial: String,
+}
+
+fn rfc_3339<S: Serializer>(seconds: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    match jiff::Timestamp::from_second(*seconds) {
+        Ok(time) => serializer.collect_str(&time),
+        // Past the year 9999.
+        Err(_) => serializer.serialize_i64(*seconds),
+    }
 }
 
 /// The algorithm of a certificate's key.

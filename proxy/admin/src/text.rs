@@ -1,4 +1,4 @@
-//! A JSON value for people: one line a scalar, indented by depth.
+//! A JSON value for people: one line a scalar, indented by depth; what is short stands before what is long.
 //!
 //! ```text
 //!  host: shop.example
@@ -28,7 +28,8 @@ fn block(value: &Value, depth: usize, out: &mut String) {
     };
     match value {
         Value::Object(fields) if !fields.is_empty() => {
-            for (name, value) in fields {
+            let (long, short): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| has_lines(value));
+            for (name, value) in short.into_iter().chain(long) {
                 start(out);
                 escaped(name, out);
                 out.push(':');
@@ -51,18 +52,22 @@ fn block(value: &Value, depth: usize, out: &mut String) {
 
 /// Writes a value behind its name.
 fn nested(value: &Value, depth: usize, out: &mut String) {
-    let lines = match value {
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        _ => false,
-    };
-    if lines {
+    if has_lines(value) {
         out.push('\n');
         out.extend(std::iter::repeat_n("  ", depth));
     } else {
         out.push(' ');
     }
     block(value, depth, out);
+}
+
+/// Whether a value takes lines of its own.
+fn has_lines(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    }
 }
 
 fn inline(value: &Value, out: &mut String) {
@@ -105,6 +110,7 @@ mod tests {
                 json!({"a": [{"b": 1, "c": {"d": 2, "e": 3}}, {"b": 4}]}),
                 "a:\n  - b: 1\n    c:\n      d: 2\n      e: 3\n  - b: 4\n",
             ),
+            (json!({"a": {"b": 1}, "c": 2, "d": [3], "e": 4}), "c: 2\ne: 4\na:\n  b: 1\nd:\n  - 3\n"),
             (json!([[1, 2], [3]]), "- - 1\n  - 2\n- - 3\n"),
         ] {
             assert_eq!(to_text(&value), expected, "{value}");
