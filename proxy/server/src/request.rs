@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 use portolan_filter::{CompiledFilter, RequestTarget, client, https_location, request_id};
 use portolan_model::host::normalize;
 use portolan_model::policy::HttpsRedirect;
-use portolan_model::proxy::Proxy;
+use portolan_model::proxy::{Limits, Proxy};
 use portolan_model::route::Scheme;
 use portolan_route::{Outcome, RequestView, normalize_path};
 use portolan_wire::http1;
@@ -47,6 +47,28 @@ pub(crate) fn encoded_slash(proxy: &Proxy) -> http1::EncodedSlash {
     if proxy.limits.refuse_encoded_slash { http1::EncodedSlash::Refuse } else { http1::EncodedSlash::Keep }
 }
 
+/// How long a request line may be, or what HTTP/2 has in its place: the path with its query.
+pub(crate) fn longest_request_line(limits: &Limits) -> u32 {
+    limits.max_header_bytes.min(16 << 10)
+}
+
+/// Holds a head of HTTP/2 to the limits; its size is as RFC 9113 §6.5.2 counts.
+fn check_size(request: &RequestHeader, path: &str, limits: &Limits) -> Result<(), Failure> {
+    let too_large = |status, text| Err(Failure::new(Flag::HeadTooLarge, status, text));
+    if path.len() > longest_request_line(limits) as usize {
+        return too_large(414, "the path is longer than the limit");
+    }
+    if request.headers.len() > usize::from(limits.max_headers) {
+        return too_large(431, "there are more headers than the limit");
+    }
+    let size: usize =
+        request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if size + path.len() > limits.max_header_bytes as usize {
+        return too_large(431, "the head is larger than the limit");
+    }
+    Ok(())
+}
+
 fn bad(text: &'static str) -> Stop {
     Stop::Fail(Failure::new(Flag::BadRequest, 400, text))
 }
@@ -76,10 +98,8 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
     };
     let path = origin_form(target);
     if request.version == Version::HTTP_2 {
-        if request.headers.len() > usize::from(snapshot.proxy.limits.max_headers) {
-            return Err(Failure::new(Flag::HeadTooLarge, 431, "there are more headers than the limit").into());
-        }
         // The gate has judged those of HTTP/1.
+        check_size(request, path, &snapshot.proxy.limits)?;
         http1::check_target(path.as_bytes(), encoded_slash(&snapshot.proxy))
             .map_err(|reason| Failure::from(http1::Refusal::from(reason)))?;
     }

@@ -52,7 +52,7 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
     let gate = GateLimits {
         header_block: limits.max_header_bytes,
         headers: limits.max_headers,
-        request_line: limits.max_header_bytes.min(16 << 10),
+        request_line: request::longest_request_line(limits),
         encoded_slash: request::encoded_slash(&proxy),
         ..GateLimits::default()
     };

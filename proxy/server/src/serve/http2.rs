@@ -20,6 +20,8 @@ use crate::worker::Worker;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// What all streams of a connection may send ahead of being read.
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// A head so many times as large as may be is still read, so that it can be answered. Past that the library ends the connection.
+const ROOM: u32 = 2;
 /// Requests that are refused before they are requests, on one connection.
 const MALFORMED: usize = 32;
 /// Streams reset by the client before they were accepted, at once.
@@ -67,7 +69,7 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.max_concurrent_streams)
-        .max_header_list_size(limits.max_header_bytes)
+        .max_header_list_size(limits.max_header_bytes.saturating_mul(ROOM))
         .max_pending_accept_reset_streams(PENDING_RESETS);
     let opening = handshake(conn, Some(options));
     let Some(Ok(mut connection)) = timer.until(Instant::now() + limits.header_timeout, opening).await else {
