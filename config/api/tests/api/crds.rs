@@ -1,4 +1,6 @@
-//! The definitions under `deploy/crds` are those of the types. `make crds` writes them.
+//! The definitions under `deploy/crds` are those of the types, and so is the page about their fields. `make crds` writes both.
+
+mod reference;
 
 use std::collections::BTreeMap;
 use std::path::Path;
