@@ -15,6 +15,7 @@ mod answer;
 mod clock;
 mod conn;
 mod context;
+mod deadlines;
 mod failure;
 mod forward;
 mod info;

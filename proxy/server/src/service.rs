@@ -25,6 +25,7 @@ use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
 use crate::context::{Context, FOREVER};
+use crate::deadlines::Deadlines;
 use crate::failure::{Failure, Flag};
 use crate::forward;
 use crate::pool::PoolHandle;
@@ -260,29 +261,11 @@ impl ProxyHttp for Service {
         ctx.uploads = !upgrades && !session.is_body_done();
         // Our own connection tells how its client reads; the library's of HTTP/2 does not.
         ctx.paced = !upgrades && (ctx.uploads || !session.is_http2());
-        let streams = ctx.is_grpc || !http1 && accepts_events(session.req_header());
+        let events = accepts_events(session.req_header());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let now = Instant::now();
-        let policy = &action.policy;
-        let per_try = match action.timeouts.as_ref().and_then(|timeouts| timeouts.backend_request) {
-            Some(limit) if limit.is_zero() => FOREVER,
-            Some(limit) => limit,
-            // A stream's first message may be long in coming, and its response's head with it.
-            None if streams => policy.per_try.max(policy.idle),
-            None => policy.per_try,
-        };
-        // The library has one deadline for every read: the head's too, over HTTP/2, where `Watch` cannot end a try.
-        let read = match (ctx.paced, streams) {
-            // See `response_goes_on`. While the request's body goes up nothing is read, however well it goes.
-            (true, _) if http1 => None,
-            (true, _) => ctx.end_by.map(|_| ctx.remaining()),
-            (false, _) if http1 => Some(policy.idle),
-            (false, true) if ctx.is_grpc => Some(policy.idle.min(per_try).min(ctx.remaining())),
-            (false, true) => Some(policy.idle.min(ctx.remaining())),
-            (false, false) => Some(per_try.min(ctx.remaining())),
-        };
-        let connect = policy.connect.min(per_try).min(ctx.remaining());
-        let mut peer = pool.peer(endpoint.address, connect, read, policy.idle);
+        let deadlines = Deadlines::of(ctx, action, http1, events);
+        let mut peer = pool.peer(endpoint.address, deadlines.connect, deadlines.read, action.policy.idle);
         if ctx.wants_fresh {
             peer.group_key ^= self.shared.random();
             // Nobody else will ask for a connection of that key.
@@ -290,10 +273,10 @@ impl ProxyHttp for Service {
         }
         if let Some(watch) = ctx.watch() {
             // Connecting has a deadline of its own; what is left of the try's counts from there on.
-            watch.begin_try(now + policy.connect + per_try);
+            watch.begin_try(now + action.policy.connect + deadlines.per_try);
         }
         ctx.try_started = Some(now);
-        ctx.per_try = per_try;
+        ctx.per_try = deadlines.per_try;
         Ok(peer)
     }
 
