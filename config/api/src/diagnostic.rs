@@ -17,8 +17,6 @@ const SENTENCE: usize = 1000;
 pub enum Severity {
     /// The object is left out.
     Error,
-    /// The object counts, but probably not as meant.
-    Warning,
     /// Worth knowing.
     Note,
 }
@@ -27,7 +25,6 @@ impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Error => "error",
-            Self::Warning => "warning",
             Self::Note => "note",
         })
     }

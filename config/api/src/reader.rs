@@ -64,11 +64,6 @@ impl FileObjects {
     }
 }
 
-/// Reads one file that stands alone; `file` is its name relative to the folder.
-pub fn read_file(file: &str, text: &str, checks: &Checks) -> FileObjects {
-    Reader::new(*checks).read(file, text)
-}
-
 /// Reads files whose objects share their names.
 #[derive(Debug)]
 pub struct Reader {

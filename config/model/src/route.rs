@@ -116,6 +116,20 @@ pub enum Filter {
     Rewrite(Rewrite),
 }
 
+/// Headers that frame a message or belong to one connection: no edit may touch them (RFC 9110 §7.6.1). A wrong
+/// `Content-Length` would let one client's bytes be read as another's request.
+pub const CONNECTION_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
 /// Applied in the order set, add, remove. Names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HeaderEdits {

@@ -14,7 +14,6 @@ pub(crate) const CHECKS: Checks = Checks {
 pub(crate) fn log(diagnostic: &Diagnostic) {
     match diagnostic.severity {
         Severity::Error => tracing::error!("{diagnostic}"),
-        Severity::Warning => tracing::warn!("{diagnostic}"),
         Severity::Note => tracing::info!("{diagnostic}"),
     }
 }

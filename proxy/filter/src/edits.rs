@@ -1,12 +1,9 @@
 //! Header edits, parsed: set, add, remove, in that order (Gateway API `HTTPHeaderFilter`).
-//!
-//! Fields that frame a message or belong to one connection cannot be edited: a wrong `Content-Length` would let one client's
-//! bytes be read as another's request.
 
 use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
-use portolan_model::route::HeaderEdits;
+use portolan_model::route::{CONNECTION_HEADERS, HeaderEdits};
 
 use crate::headers::Headers;
 
@@ -26,16 +23,6 @@ pub enum EditError {
     #[error("the header host can be set, not added or removed")]
     Host,
 }
-
-static CONNECTION: [HeaderName; 7] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
 
 /// Header edits that can be applied without parsing anything.
 #[derive(Clone, Debug, Default)]
@@ -81,5 +68,9 @@ fn field((name, text): &(Arc<str>, Arc<str>)) -> Result<(HeaderName, HeaderValue
 
 fn parse(name: &str) -> Result<HeaderName, EditError> {
     let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| EditError::Name(name.to_owned()))?;
-    if CONNECTION.contains(&parsed) { Err(EditError::Connection(parsed)) } else { Ok(parsed) }
+    if CONNECTION_HEADERS.contains(&parsed.as_str()) {
+        Err(EditError::Connection(parsed))
+    } else {
+        Ok(parsed)
+    }
 }

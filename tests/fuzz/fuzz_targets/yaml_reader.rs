@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portolan_api::{Checks, FileObjects, read_file};
+use portolan_api::{Checks, FileObjects, Reader};
 
 const CHECKS: Checks = Checks {
     regex: |_| Ok(()),
@@ -28,10 +28,10 @@ fn holds(read: &FileObjects, text: &str) {
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let read = read_file("a.yaml", text, &CHECKS);
+    let read = Reader::new(CHECKS).read("a.yaml", text);
     holds(&read, text);
     let text = format!("{text}{NEIGHBOUR}");
-    let both = read_file("a.yaml", &text, &CHECKS);
+    let both = Reader::new(CHECKS).read("a.yaml", &text);
     holds(&both, &text);
     let neighbour = both.objects.last().is_some_and(|object| &*object.meta.id.name == "neighbour");
     assert!(neighbour, "a neighbour was lost");

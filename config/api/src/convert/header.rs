@@ -2,24 +2,11 @@
 
 use std::sync::Arc;
 
-use portolan_model::route::HeaderEdits;
+use portolan_model::route::{CONNECTION_HEADERS, HeaderEdits};
 
 use super::{Cx, Flaw};
 use crate::field::At;
 use crate::kinds::{HeaderModifier, HeaderValue};
-
-/// Headers that frame messages or belong to one connection: the proxy alone writes them.
-const UNTOUCHABLE: [&str; 9] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
 
 /// A header's name in lower case.
 pub(crate) fn header_name(text: &str) -> Result<Arc<str>, Flaw> {
@@ -80,7 +67,7 @@ fn pairs(cx: &mut Cx<'_>, at: &At<'_>, headers: &[HeaderValue]) -> Vec<(Arc<str>
 /// The name of a header that may be edited.
 fn editable(cx: &mut Cx<'_>, at: &At<'_>, text: &str) -> Option<Arc<str>> {
     let name = cx.check(at, header_name(text))?;
-    if UNTOUCHABLE.contains(&&*name) {
+    if CONNECTION_HEADERS.contains(&&*name) {
         cx.error(
             at,
             format!(
