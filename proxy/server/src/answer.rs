@@ -1,5 +1,7 @@
 //! What we say where no upstream does.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora_core::Result;
@@ -11,6 +13,9 @@ use crate::clock;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::forward;
+
+/// How long a client may go on sending a request that was answered.
+const SENT_IN: Duration = Duration::from_millis(500);
 
 /// The answer to a request that failed.
 pub(crate) fn build(
@@ -47,6 +52,12 @@ pub(crate) async fn send(session: &mut Session, head: Box<ResponseHeader>, body:
     } else if session.is_http2() {
         // Over HTTP/2 the library leaves the stream open after a head.
         session.finish_body().await?;
+    }
+    if session.is_http2() && !session.is_body_done() {
+        // A client that is still sending may take the stream's reset for a failure, answer or not (RFC 9113 §8.1).
+        let client = session.as_downstream_mut();
+        client.set_total_drain_timeout(Some(SENT_IN));
+        client.drain_request_body().await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::streams::{Http2, run_async};
 use portolan_e2e::{
     Authority, Echo, Key, Portolan, RawUpstream, Setup, app, cluster, free_port, indent, pool, route, secret,
 };
@@ -112,6 +113,31 @@ fn a_body_of_unknown_length_is_limited_too() {
         .body("0123456789")
         .send();
     assert_eq!(reply.status, 200, "just as large as allowed: {reply:?}");
+}
+
+/// Regression: the reset of a stream whose client was still sending came before its client had read the answer.
+#[test]
+fn a_client_that_is_still_sending_is_not_reset() {
+    let echo = Echo::start("ok");
+    let resets = RawUpstream::start(|mut client, _| drop(client.head()));
+    let portolan = fleet(&echo, &resets, Setup::new());
+    run_async(async {
+        let client = Http2::plain(portolan.http()).await;
+        let request = http::Request::post("http://small.paris.lb.test/").header("content-length", "100");
+        let mut ready = client.send.clone().ready().await.expect("ready");
+        let (response, mut body) =
+            ready.send_request(request.body(()).expect("a request"), false).expect("sent");
+        let mut response = response.await.expect("an answer");
+        assert_eq!(response.status(), 413);
+        while let Some(data) = response.body_mut().data().await {
+            data.expect("a body");
+        }
+        // What the other side has sent until here was read when a sibling is answered.
+        assert_eq!(client.fetch("http://nobody.test/").await.expect("a sibling").0, 404);
+        let reset = std::future::poll_fn(|cx| std::task::Poll::Ready(body.poll_reset(cx))).await;
+        assert!(reset.is_pending(), "{reset:?}");
+        body.send_data(vec![b'x'; 100].into(), true).expect("the stream is open");
+    });
 }
 
 /// Heads that nothing is believed of get an answer with an id and a date all the same.
