@@ -160,20 +160,25 @@ impl DataPlane {
     pub fn retry(&mut self) {
         if self.lacks.iter().any(|lack| !matches!(lack, Lack::Tls { .. })) {
             let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
-            self.listen(&proxy);
+            self.take(&proxy);
         }
     }
 
     /// Brings workers and listeners to what the proxy says.
     fn listen(&mut self, proxy: &Proxy) {
+        self.shared.limit_connections(proxy.limits.max_connections);
+        self.scale(proxy.workers.map_or_else(default_workers, |workers| usize::from(workers.get())));
+        self.take(proxy);
+    }
+
+    /// Takes from the machine what the proxy asks for, and gives back what it does not.
+    fn take(&mut self, proxy: &Proxy) {
         self.lacks.retain(|lack| matches!(lack, Lack::Tls { .. }));
         if let (Err(error), AccessLog::File(path)) =
             (self.shared.access.configure(&proxy.access_log), &proxy.access_log)
         {
             self.lacks.push(Lack::AccessLog { path: Arc::clone(path), error });
         }
-        self.shared.limit_connections(proxy.limits.max_connections);
-        self.scale(proxy.workers.map_or_else(default_workers, |workers| usize::from(workers.get())));
         let gone: Vec<Place> = self
             .listeners
             .keys()

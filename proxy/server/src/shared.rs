@@ -57,11 +57,8 @@ impl Shared {
     pub(crate) fn limit_connections(&self, wanted: Option<u32>) {
         let files = raise_file_limit();
         let possible = u32::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(u32::MAX).max(1);
-        let limit = wanted.map_or(possible, |wanted| wanted.min(possible));
-        let changed = self.max_connections.swap(limit, Ordering::Relaxed) != limit;
         if let Some(wanted) = wanted
             && wanted > possible
-            && changed
         {
             let needed = u64::from(wanted) * 2 + OTHER_FILES;
             tracing::warn!(
@@ -69,6 +66,7 @@ impl Shared {
                  raise it to {needed} (LimitNOFILE= in systemd, ulimit -n in a shell)"
             );
         }
+        self.max_connections.store(wanted.map_or(possible, |wanted| wanted.min(possible)), Ordering::Relaxed);
     }
 
     /// How many connections there may be at once.
