@@ -265,19 +265,27 @@ fn check_fields(
     owner: Position,
     misfits: &mut Vec<Misfit>,
 ) {
+    let mut unknown_fields = Vec::new();
     for entry in entries {
         match fields.iter().find(|field| field.name == entry.key) {
             Some(field) => {
                 field.shape.check(&entry.value, &path.field(&entry.key), entry.at, misfits);
             }
-            None if misfits.len() >= MAX_MISFITS => return,
-            None => {
-                misfits.push(unknown(entry, fields.iter().map(|field| field.name.as_str()), Some(path)));
-            }
+            None if misfits.len() + unknown_fields.len() >= MAX_MISFITS => break,
+            None => unknown_fields.push(unknown(
+                entry,
+                fields.iter().map(|field| field.name.as_str()),
+                Some(path),
+            )),
         }
     }
     for field in fields.iter().filter(|field| field.required) {
-        if !entries.iter().any(|entry| entry.key == field.name) {
+        let misspelt =
+            unknown_fields.iter_mut().find(|misfit| misfit.suggestion.as_ref() == Some(&field.name));
+        if let Some(misspelt) = misspelt {
+            // Said once: what is missing is there under another name.
+            misspelt.fatal = true;
+        } else if !entries.iter().any(|entry| entry.key == field.name) {
             misfits.push(Misfit {
                 path: path.field(&field.name).path(),
                 at: owner,
@@ -289,6 +297,7 @@ fn check_fields(
             });
         }
     }
+    misfits.append(&mut unknown_fields);
 }
 
 /// A field that nobody knows.

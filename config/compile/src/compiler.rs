@@ -348,7 +348,7 @@ fn no_certificate(field: String, secret: &ObjectRef) -> Condition {
         ConditionType::ResolvedRefs,
         Reason::CertificateNotFound,
         field,
-        format!("{secret} does not exist or is not of type kubernetes.io/tls"),
+        format!("{secret} does not exist, is invalid, or is not of type kubernetes.io/tls"),
     )
 }
 

@@ -219,8 +219,10 @@ impl<'a> Court<'a> {
         for (at, binding) in lb.tls.iter().enumerate() {
             let reference = format!("spec.tls[{at}].secretName");
             let Some(secret) = certificate(self.store, &binding.secret) else {
-                let message =
-                    format!("{} does not exist or is not of type kubernetes.io/tls", binding.secret);
+                let message = format!(
+                    "{} does not exist, is invalid, or is not of type kubernetes.io/tls",
+                    binding.secret
+                );
                 findings.unresolved(Reason::CertificateNotFound, reference, message);
                 continue;
             };

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use portolan_api::{Diagnostic, Severity};
 use portolan_compile::Compiler;
-use portolan_model::condition::{Condition, Reason};
-use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::id::Kind;
 use portolan_source::{Dirt, Folder};
 
 use crate::{print, read};
@@ -49,19 +48,13 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
 
 /// The conditions in lines, but for those that say again what a diagnostic has said.
 fn untold(compiler: &Compiler, diagnostics: &[Diagnostic]) -> Vec<String> {
-    let told = |object: &ObjectRef, condition: &Condition| {
-        condition.reason == Reason::Invalid
-            && diagnostics.iter().any(|diagnostic| {
-                diagnostic.object.as_ref() == Some(object) && diagnostic.field == condition.field
-            })
-    };
     let mut conditions: Vec<_> = compiler.plan().conditions.iter().collect();
     conditions.sort_by_key(|(object, _)| *object);
     let mut lines = Vec::new();
     for (object, conditions) in conditions {
         let place = compiler.object(object).and_then(|known| known.meta.place.clone());
         let place = place.map_or_else(String::new, |place| format!("{place}: "));
-        let untold = conditions.iter().filter(|condition| !told(object, condition));
+        let untold = conditions.iter().filter(|condition| !read::is_told(object, condition, diagnostics));
         lines.extend(untold.map(|condition| format!("{place}error: {object}: {condition}")));
     }
     lines

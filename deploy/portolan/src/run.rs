@@ -172,7 +172,9 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
     state.lacks(plane.lacks());
     for (object, conditions) in &update.conditions {
         for condition in conditions.iter().flat_map(|conditions| conditions.iter()) {
-            tracing::warn!(%object, "{condition}");
+            if !read::is_told(object, condition, &batch.diagnostics) {
+                tracing::warn!(%object, "{condition}");
+            }
         }
     }
     metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.number(kind))));

@@ -13,6 +13,11 @@ const SPECS: &[(&str, &str, &str)] = &[
         "rules:\n  - backends:\n      - pool: shop\n        wieght: 3",
     ),
     (
+        "a misspelt field that must be there",
+        "Proxy",
+        "lbDomain: lb.example.net\nlistners: [{name: a, port: 80, protocol: HTTP}]",
+    ),
+    (
         "several things at once",
         "HTTPLoadBalancer",
         "host: [x]\nrules:\n  - backends: [{pool: shop, weight: many}]\n    timeouts: {request: 10}\n  - matches: [{path: {type: prefix, value: /}}]",
