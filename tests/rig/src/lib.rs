@@ -1,0 +1,12 @@
+//! The rig: real Kubernetes clusters on one machine, without containers.
+//!
+//! ```text
+//!  host ── rig0 ── wan ─┬─ lb-1     etcd, API server, controllers, kube-proxy, kubelet ── pod, pod, …
+//!                       ├─ paris-1  the same
+//!                       └─ paris-2  kube-proxy, kubelet ── pod, pod, …
+//! ```
+//!
+//! Each box is a network namespace, each line a veth pair. The binaries are those of the Kubernetes project, built from pinned Go modules;
+//! the kubelet is ours and runs pods as processes in namespaces of their own.
+
+pub mod net;
