@@ -7,6 +7,18 @@
 //! ```
 //!
 //! Each box is a network namespace, each line a veth pair. The binaries are those of the Kubernetes project, built from pinned Go modules;
-//! the kubelet is ours and runs pods as processes in namespaces of their own.
+//! the kubelet is ours and runs pods as processes in namespaces of their own. See [`fleet`].
 
+mod addresses;
+pub mod binaries;
+pub mod cluster;
+pub mod fleet;
+mod machine;
 pub mod net;
+mod pki;
+pub mod process;
+mod site;
+pub mod wait;
+
+pub use cluster::{Cluster, Node};
+pub use fleet::{Fleet, Kept, Options};

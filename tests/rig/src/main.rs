@@ -1,7 +1,15 @@
 //! `rig`: clusters for people and for scripts; tests use the library.
 
-use anyhow::Result;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use portolan_rig::binaries::Binaries;
+use portolan_rig::{Fleet, Kept, Options, cluster};
+use tracing_subscriber::EnvFilter;
 
 /// Real Kubernetes clusters on one machine, without containers.
 #[derive(Debug, Parser)]
@@ -13,12 +21,120 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build what is missing of the binaries.
+    /// Build the binaries that are missing: some minutes, once.
     Build,
+    /// Start a fleet, and leave it running.
+    Up {
+        /// The names of its clusters.
+        #[arg(long, value_delimiter = ',', default_value = "lb,paris,tokyo")]
+        clusters: Vec<String>,
+        /// Nodes of each cluster.
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+    },
+    /// End what `up` started, and remove what crashed tests left.
+    Down,
+    /// What runs, and how it is.
+    Status,
+    /// kubectl, in a cluster that `up` started.
+    Kubectl {
+        /// The cluster's name.
+        cluster: String,
+        /// What kubectl is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
-        Command::Build => Ok(()),
+#[tokio::main]
+async fn main() -> ExitCode {
+    // The client calls an API server that is on its way up an error.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Build => Binaries::find().map(drop),
+        Command::Up { clusters, nodes } => up(Options::new(clusters).nodes(nodes)).await,
+        Command::Down => {
+            for number in Kept::end_all()? {
+                println!("fleet {number} is gone");
+            }
+            Ok(())
+        }
+        Command::Status => status().await,
+        Command::Kubectl { cluster, args } => kubectl(&cluster, &args),
+    }
+}
+
+async fn up(options: Options) -> Result<()> {
+    let fleet = tokio::select! {
+        fleet = Fleet::up(options) => fleet?,
+        // Dropped half-way, it leaves nothing.
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    };
+    println!("{}", fleet.report());
+    fleet.keep()
+}
+
+async fn status() -> Result<()> {
+    for fleet in Kept::all()? {
+        println!("fleet {}: {}, {} MB", fleet.number, fleet.dir.display(), fleet.memory() / 1_000_000);
+        for (name, kubeconfig) in fleet.clusters() {
+            println!("  {name}: {}; {}", objects(&kubeconfig).await, kubeconfig.display());
+            for (process, record) in fleet.processes(&name) {
+                println!(
+                    "    {process}: {}",
+                    if record.is_alive() { record.pid().to_string() } else { "ended".into() }
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nodes and pods of a cluster, or why they cannot be told.
+async fn objects(kubeconfig: &std::path::Path) -> String {
+    let ask = async {
+        let client = cluster::connect(kubeconfig).await?;
+        let (nodes, pods) = (Api::<Node>::all(client.clone()), Api::<Pod>::all(client));
+        let ready = nodes
+            .list(&Default::default())
+            .await?
+            .items
+            .iter()
+            .filter(|node| cluster::is_ready(node))
+            .count();
+        anyhow::Ok(format!("{ready} nodes ready, {} pods", pods.list(&Default::default()).await?.items.len()))
+    };
+    match tokio::time::timeout(std::time::Duration::from_secs(5), ask).await {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => format!("the API server says: {error}"),
+        Err(_) => "the API server does not answer".to_owned(),
+    }
+}
+
+fn kubectl(cluster: &str, args: &[String]) -> Result<()> {
+    let fleets = Kept::all()?;
+    let mut configs = fleets.iter().flat_map(Kept::clusters).filter(|(name, _)| name == cluster);
+    let (Some((_, config)), another) = (configs.next(), configs.next()) else {
+        bail!("no cluster {cluster} is up: see `rig status`");
+    };
+    if let Some((_, another)) = another {
+        bail!(
+            "two clusters are called {cluster}: use kubectl --kubeconfig with {} or {}",
+            config.display(),
+            another.display()
+        );
+    }
+    let kubectl = Binaries::built()?.kubectl;
+    Err(std::process::Command::new(kubectl).env("KUBECONFIG", config).args(args).exec().into())
 }

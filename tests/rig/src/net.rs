@@ -12,12 +12,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
+
+mod wan;
+
+pub use wan::{Link, Wan};
 
 /// Where named namespaces stand.
 const NETNS: &str = "/run/netns";
@@ -106,6 +111,11 @@ impl Namespace {
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         self.run(|| std::fs::write(format!("/proc/sys/{path}"), value))?
             .with_context(|| format!("cannot set {path} to {value} in {}", self.name))
+    }
+
+    /// What tells it from others, whatever they are called: see `/proc/<pid>/ns/net`.
+    pub(crate) fn key(&self) -> Option<(u64, u64)> {
+        self.handle.metadata().ok().map(|data| (data.dev(), data.ino()))
     }
 
     /// Whether it has an interface of this name.
