@@ -44,7 +44,7 @@ pub(crate) fn virtual_host(matches: impl IntoIterator<Item = RouteMatch>) -> Arc
             policy: Arc::clone(&policy),
         })]),
     });
-    Arc::new(VirtualHost { routes: routes.collect() })
+    Arc::new(VirtualHost { routes: routes.collect(), shared: false })
 }
 
 /// A router that knows all hosts by name.

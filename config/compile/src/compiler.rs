@@ -88,7 +88,7 @@ impl Compiler {
         }
         if dirty.catch_all {
             let members = self.catch_all.iter().map(Aged::object);
-            let catch_all = load_balancer::merge(&self.store, members, |rule| rule.hosts.is_empty());
+            let catch_all = load_balancer::merge(&self.store, members, |rule| rule.hosts.is_empty(), false);
             if self.plan.catch_all != catch_all {
                 self.plan.catch_all.clone_from(&catch_all);
                 update.catch_all = Some(catch_all);
@@ -306,6 +306,7 @@ impl Compiler {
             return self.store.served(&self.names.holder(name.as_str())?.meta.id).cloned();
         }
         let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
+        let shared = self.hosts.is_shared(pattern, rights);
         let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
         let claimants = self.hosts.claimants(pattern).into_iter().filter(|object| {
             let namespace = &*object.meta.id.namespace;
@@ -313,14 +314,14 @@ impl Compiler {
                 .entry(namespace)
                 .or_insert_with(|| matches!(self.hosts.verdict(namespace, pattern, rights), Verdict::Serves))
         });
-        load_balancer::merge(&self.store, claimants, |rule| rule.hosts.contains(pattern))
+        load_balancer::merge(&self.store, claimants, |rule| rule.hosts.contains(pattern), shared)
     }
 
     /// What serves names under the lb domain that are nobody's. Where a customer's wildcard lies above, it would take them: then
     /// the fence, being more specific, decides in its place, and has what serves hosts that nobody does.
     fn fenced(&self, fence: &HostPattern) -> Option<Arc<VirtualHost>> {
         let met = wider(fence).iter().any(|wildcard| self.plan.hosts.get(wildcard).is_some());
-        let nobody = || Arc::new(VirtualHost { routes: Box::new([]) });
+        let nobody = || Arc::new(VirtualHost { routes: Box::new([]), shared: false });
         met.then(|| self.plan.catch_all.clone().unwrap_or_else(nobody))
     }
 

@@ -162,6 +162,12 @@ impl Hosts {
         }
     }
 
+    /// Whether the owner of `pattern`, if there is one, shares it: with others that do, or with none as yet.
+    pub(crate) fn is_shared(&self, pattern: &HostPattern, rights: Rights<'_>) -> bool {
+        let owner = self.owner(pattern, rights);
+        owner.is_some_and(|owner| rights.sharing(&owner.meta.id.namespace, pattern) == Some(Sharing::Shared))
+    }
+
     fn head<'a>(&'a self, pattern: &HostPattern, rights: Rights<'_>) -> Option<&'a Arc<Object>> {
         self.concerned(pattern).find(|object| {
             names(object, pattern) && rights.sharing(&object.meta.id.namespace, pattern).is_some()

@@ -38,21 +38,23 @@ pub(crate) fn serve(id: &ObjectRef, lb: &HttpLoadBalancer, policy: &SharedPolicy
             policy: Arc::clone(policy),
         })]),
     });
-    VirtualHost { routes: routes.collect() }
+    VirtualHost { routes: routes.collect(), shared: false }
 }
 
-/// The rules of some objects, oldest first, for which `wanted` holds, as one host. Where several clusters say the same
-/// matches, the first such rule of each shares one route with the others'. `None` where there is no such rule.
+/// The rules of some objects, oldest first, for which `wanted` holds, as one host, `shared` or not. Where several clusters say
+/// the same matches, the first such rule of each shares one route with the others'. `None` where there is no such rule.
 pub(crate) fn merge<'a>(
     store: &Store,
     objects: impl Iterator<Item = &'a Arc<Object>>,
     wanted: impl Fn(&Rule) -> bool,
+    shared: bool,
 ) -> Option<Arc<VirtualHost>> {
     let parts: Vec<_> = objects
         .filter_map(|object| Some((spec(object)?, store.served(&object.meta.id)?)))
         .filter(|(lb, _)| lb.rules.iter().any(&wanted))
         .collect();
     if let [(lb, served)] = &*parts
+        && !shared
         && lb.rules.iter().all(&wanted)
     {
         return Some(Arc::clone(served));
@@ -82,7 +84,7 @@ pub(crate) fn merge<'a>(
             routes.push(route.clone());
         }
     }
-    (!routes.is_empty()).then(|| Arc::new(VirtualHost { routes: routes.into() }))
+    (!routes.is_empty()).then(|| Arc::new(VirtualHost { routes: routes.into(), shared }))
 }
 
 /// Matches in an order of their own, so that those that mean the same compare equal.

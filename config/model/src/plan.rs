@@ -141,6 +141,8 @@ pub struct ClusterPlan {
 pub struct VirtualHost {
     /// Older objects first, rules as written within them: the order that decides between equal matches.
     pub routes: Box<[Route]>,
+    /// Whether it belongs to clusters together: one that is drained gets nothing of it.
+    pub shared: bool,
 }
 
 /// What is done with requests that match. Several clusters that share a host and say the same matches have one route with

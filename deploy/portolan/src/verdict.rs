@@ -43,7 +43,9 @@ pub(crate) fn explain(
         Outcome::NoRoute { .. } => {
             json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "no rule of this host matches the request"})
         }
-        Outcome::Matched(matched) => route(plan, request, matched.route(), endpoints),
+        Outcome::Matched(matched) => {
+            route(plan, request, matched.route(), matched.virtual_host.shared, endpoints)
+        }
     };
     merge(base, outcome)
 }
@@ -80,6 +82,7 @@ fn route(
     plan: &Plan,
     request: &ExplainRequest,
     route: &Route,
+    shared: bool,
     endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
 ) -> Value {
     let usable = |id: &PoolId| match (plan.pools.get(id), endpoints(id)) {
@@ -87,12 +90,13 @@ fn route(
         (Some(_), Some(endpoints)) => endpoints.iter().any(|(_, usable)| *usable),
         (Some(pool), None) => !pool.endpoints.is_empty() || !pool.names.is_empty(),
     };
-    let shared = route.actions.len() > 1;
+    let alone = route.actions.len() == 1;
     let weight = |action: &Action| {
         if !shared {
             return 1;
         }
-        let can = action.backends.is_empty()
+        let can = alone
+            || action.backends.is_empty()
             || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool));
         match plan.clusters.get(action.cluster()) {
             Some(cluster) if can && !cluster.drain => cluster.weight,

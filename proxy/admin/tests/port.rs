@@ -81,7 +81,7 @@ impl State for Fake {
 
 fn fake() -> Fake {
     let mut plan = Plan { revision: 1, ..Plan::empty() };
-    let host = Arc::new(VirtualHost { routes: [].into() });
+    let host = Arc::new(VirtualHost { routes: [].into(), shared: false });
     plan.hosts.insert(HostPattern::parse("shop.example").unwrap(), host);
     for (name, field) in [("shop", "spec.rules[0]"), ("blog", "")] {
         let condition =
@@ -360,7 +360,7 @@ fn a_large_plan_holds_up_nobody() {
     // Seven megabytes: more than the kernel takes off our hands.
     let long = ["a".repeat(60).as_str(); 3].join(".");
     for i in 0..30_000 {
-        let host = Arc::new(VirtualHost { routes: [].into() });
+        let host = Arc::new(VirtualHost { routes: [].into(), shared: false });
         state.plan.hosts.insert(HostPattern::parse(&format!("host-{i}.{long}.example")).unwrap(), host);
     }
     let port = Port::open(Scope::Full, state);

@@ -56,7 +56,7 @@ pub(crate) fn host(routes: &[Vec<RouteMatch>]) -> Arc<VirtualHost> {
             policy: Arc::default(),
         })]),
     };
-    Arc::new(VirtualHost { routes: routes.iter().zip(0..).map(route).collect() })
+    Arc::new(VirtualHost { routes: routes.iter().zip(0..).map(route).collect(), shared: false })
 }
 
 /// A router with a host that has one route per line of words.

@@ -20,11 +20,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portolan_balance::weighted;
 use portolan_metrics::Connect;
-use portolan_model::plan::Route;
 use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
-use crate::context::{Context, FOREVER};
+use crate::context::{Context, FOREVER, Target};
 use crate::deadlines::Deadlines;
 use crate::failure::{Failure, Flag};
 use crate::forward;
@@ -52,20 +51,23 @@ impl Service {
         Self { shared, worker }
     }
 
-    /// Which of a route's actions takes the request: by weight among the clusters that are not drained and have an
-    /// endpoint left.
-    fn choose_action(&self, ctx: &Context, route: &Route) -> Option<usize> {
-        if route.actions.len() == 1 {
+    /// Which action of a route takes the request. On a shared host: by weight among the clusters that are not drained and, where
+    /// there are several, have an endpoint left.
+    fn choose_action(&self, ctx: &Context, target: &Target) -> Option<usize> {
+        let route = target.route()?;
+        if !target.host.is_shared() {
             return Some(0);
         }
         let snapshot = &ctx.snapshot;
+        let alone = route.actions.len() == 1;
         let weights: smallvec::SmallVec<[u32; 8]> = route
             .actions
             .iter()
             .map(|action| {
                 let Some(cluster) = snapshot.clusters.get(action.cluster()) else { return 0 };
                 let answers = action.backends.is_empty();
-                let can = answers
+                let can = alone
+                    || answers
                     || action.backends.iter().any(|backend| {
                         backend.weight > 0
                             && snapshot.pools.get(&backend.pool).is_some_and(|pool| pool.can_pick(&ctx.tried))
@@ -79,12 +81,10 @@ impl Service {
     /// Where the request goes first. What can be refused is refused here: an error later costs the client its connection.
     fn decide(&self, session: &mut Session, ctx: &mut Context) -> Result<(), Stop> {
         request::admit(session, ctx, &self.shared)?;
-        if let Some(route) = ctx.target.as_ref().and_then(|target| target.route())
-            && route.actions.len() > 1
-        {
+        if let Some(target) = ctx.target.as_ref().filter(|target| target.host.is_shared()) {
             const NO_CLUSTER: Failure =
                 Failure::new(Flag::NoHealthyEndpoint, 503, "no cluster can take the request");
-            let action = self.choose_action(ctx, route).ok_or(NO_CLUSTER)?;
+            let action = self.choose_action(ctx, target).ok_or(NO_CLUSTER)?;
             if let Some(target) = &mut ctx.target {
                 target.action = action;
             }
@@ -107,7 +107,7 @@ impl Service {
                 cluster.metrics.retry();
             }
             // Another try may go to another cluster.
-            let again = target.route().and_then(|route| self.choose_action(ctx, route));
+            let again = self.choose_action(ctx, target);
             if let (Some(action), Some(target)) = (again, &mut ctx.target) {
                 target.action = action;
             }

@@ -91,6 +91,11 @@ impl HostHandle {
         Arc::new(Self { plan: Arc::clone(plan), filters })
     }
 
+    /// Whether clusters share the host.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.plan.shared
+    }
+
     /// An action of one of the routes.
     pub(crate) fn action(&self, route: usize, action: usize) -> Option<&Arc<Action>> {
         self.plan.routes.get(route)?.actions.get(action)

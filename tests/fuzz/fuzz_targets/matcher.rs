@@ -33,7 +33,7 @@ fuzz_target!(|text: &str| {
     let mut router: Router = Router::default();
     let changes: Vec<_> = hosts
         .into_iter()
-        .map(|(pattern, routes)| (pattern, Some(Arc::new(VirtualHost { routes: routes.into() }))))
+        .map(|(pattern, routes)| (pattern, Some(Arc::new(VirtualHost { routes: routes.into(), shared: false }))))
         .collect();
     router.apply(&changes);
 

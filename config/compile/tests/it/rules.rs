@@ -255,6 +255,31 @@ fn shared_hosts_are_one_application() {
     }
 }
 
+/// Regression: whoever chooses between clusters took a host of one cluster for its own.
+#[test]
+fn a_shared_host_says_so() {
+    let compiler = compile([
+        cluster("tokyo", |cluster| cluster.allowed_domains = domains(&["a.com shared"])),
+        cluster("paris", |cluster| cluster.allowed_domains = domains(&["* exclusive", "a.com shared"])),
+        proxy(|proxy| proxy.catch_all_cluster = Some("paris".into())),
+        lb("tokyo/t", 1, &["/t a.com"]),
+        lb("paris/p", 2, &["/p a.com", "/p *.a.com", "/p b.com", "/p"]),
+        lb("paris/alone", 2, &["/ x.a.com"]),
+    ]);
+    let plan = compiler.plan();
+    for (pattern, shared) in [
+        ("a.com", true),
+        ("*.a.com", true),
+        ("x.a.com", true),
+        ("b.com", false),
+        ("p.paris.lb.net", false),
+        ("alone.paris.lb.net", false),
+    ] {
+        assert_eq!(plan.hosts.get(&host(pattern)).unwrap().shared, shared, "{pattern}");
+    }
+    assert!(!plan.catch_all.as_ref().unwrap().shared);
+}
+
 #[test]
 fn no_match_means_every_path_when_clusters_merge() {
     let compiler = compile([

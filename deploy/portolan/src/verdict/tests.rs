@@ -108,3 +108,45 @@ fn verdicts_are_the_proxy_s() {
         }
     }
 }
+
+/// Regression: where no other cluster said the same match, or named the shared host at all, a drained one was served.
+#[test]
+fn a_drained_cluster_gets_nothing_of_shared_hosts() {
+    const OK: &str = "proxied null -";
+    const NH: &str = "no healthy endpoint 503 NH";
+    let rules = |cluster: &str, name: &str, host: &str, path: &str, pool: &str| {
+        format!(
+            "---\n{{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {{name: {name}, namespace: tenant-{cluster}}}, spec: {{hosts: [{host}], rules: [{{matches: [{{path: {{value: {path}}}}}], backends: [{{pool: {pool}}}]}}]}}}}\n"
+        )
+    };
+    let drained = FLEET.replace(
+        "weight: 1, allowedDomains: [",
+        "weight: 1, drain: true, allowedDomains: [{suffix: b.com}, ",
+    );
+    let text = drained
+        + &rules("paris", "common", "a.com", "/both", "up")
+        + &rules("paris", "more", "a.com", "/both/paris", "up")
+        + &rules("paris", "gone", "a.com", "/both/gone", "gone")
+        + &rules("paris", "alone", "x.a.com", "/", "up")
+        + &rules("paris", "own", "b.com", "/", "up")
+        + &rules("tokyo", "common", "a.com", "/both", "up")
+        + &rules("tokyo", "gone", "y.a.com", "/", "gone");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("fleet.yaml"), text).unwrap();
+    let (compiler, diagnostics) = check::compile(folder.path()).unwrap();
+    assert_eq!(diagnostics, []);
+    for (url, expected) in [
+        ("http://a.com/both", OK),
+        ("http://a.com/both/paris", NH),
+        ("http://a.com/both/gone", NH),
+        ("http://x.a.com/", NH),
+        ("http://b.com/", OK),
+        ("http://alone.paris.lb.localhost/", OK),
+        ("http://more.paris.lb.localhost/both/paris", OK),
+        // One cluster that is not drained is as good as a host of its own.
+        ("http://y.a.com/", "no pool 500 NP"),
+    ] {
+        let request = ExplainRequest::parse(url, None, []).unwrap();
+        assert_eq!(said(&explain(compiler.plan(), &request, |_| None)), [expected], "{url}");
+    }
+}

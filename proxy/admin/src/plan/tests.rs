@@ -20,7 +20,7 @@ fn host(cluster: &str, name: &str) -> Arc<VirtualHost> {
         policy: Arc::new(Policy::default()),
     };
     let route = portolan_model::plan::Route { matches: [].into(), actions: [Arc::new(action)].into() };
-    Arc::new(VirtualHost { routes: [route].into() })
+    Arc::new(VirtualHost { routes: [route].into(), shared: false })
 }
 
 fn plan() -> Plan {

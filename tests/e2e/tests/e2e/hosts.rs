@@ -223,7 +223,9 @@ fn a_shared_host_is_one_application_over_clusters() {
     };
     let check = "healthCheck: {http: {path: /healthz}, interval: 100ms, timeout: 1s, healthyThreshold: 1, unhealthyThreshold: 1}\n";
     let application = |name: &str, echo: &Echo| {
-        load_balancer(name, "app", "www.app.test", "web") + &pool(name, "web", &[echo.address()], check)
+        load_balancer(name, "app", "www.app.test", "web")
+            + &load_balancer(name, "own", &format!("{name}.app.test"), "web")
+            + &pool(name, "web", &[echo.address()], check)
     };
     let portolan = Setup::new()
         .manifest("paris.yaml", fleet("paris", "weight: 300\n"))
@@ -241,6 +243,7 @@ fn a_shared_host_is_one_application_over_clusters() {
     portolan.apply("paris.yaml", &fleet("paris", "drain: true\n"));
     assert_eq!(shares(&mut client, "www.app.test", 50), BTreeMap::from([("tokyo".to_owned(), 50)]));
     assert_eq!(who(&portolan, "app.paris.lb.test"), "paris");
+    assert_eq!((&*who(&portolan, "paris.app.test"), &*who(&portolan, "tokyo.app.test")), ("503", "tokyo"));
 
     // So does a cluster without healthy endpoints, until it is well again.
     portolan.apply("paris.yaml", &fleet("paris", "weight: 100\n"));
