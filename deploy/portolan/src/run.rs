@@ -117,7 +117,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                     up();
                 }
             }
-            () = plane.next_resolution() => {}
+            () = plane.next_resolution() => state.lacks(plane.lacks()),
             _ = retry.tick() => {
                 if unsettled.take_if(|since| since.elapsed() >= QUIET).is_some() {
                     give_memory_back();
@@ -138,11 +138,13 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     state.drain();
     let deadline = compiler.lock().plan().proxy.drain_timeout;
     tracing::info!(connections = plane.view().connections(), deadline = ?deadline, "draining");
-    let left = tokio::select! {
-        left = plane.drain(deadline) => left,
-        _ = interrupt.recv() => 0,
-        _ = terminate.recv() => 0,
+    let again = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     };
+    let left = plane.drain(deadline, again).await;
     let _ = stop.send(true);
     for port in ports {
         let _ = tokio::time::timeout(Duration::from_millis(200), port).await;
@@ -169,7 +171,6 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
     let deltas = batch.deltas.len();
     let update = compiler.apply(batch.deltas);
     plane.apply(&update);
-    state.lacks(plane.lacks());
     for (object, conditions) in &update.conditions {
         for condition in conditions.iter().flat_map(|conditions| conditions.iter()) {
             if !read::is_told(object, condition, &batch.diagnostics) {
@@ -179,6 +180,7 @@ fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: 
     }
     metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.number(kind))));
     state.in_force(compiler.plan().clone(), &batch.files, batch.diagnostics);
+    state.lacks(plane.lacks());
     if !update.is_empty() {
         let (hosts, pools) = (compiler.plan().hosts.len(), compiler.plan().pools.len());
         tracing::info!(revision = update.revision, changes = deltas, hosts, pools, "configuration in force");

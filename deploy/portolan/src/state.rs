@@ -35,6 +35,8 @@ struct Inner {
     diagnostics: BTreeMap<String, Vec<Diagnostic>>,
     lacks: Vec<String>,
     stopped_by: Option<String>,
+    /// Whether it has been ready before.
+    served: bool,
 }
 
 impl State {
@@ -50,6 +52,7 @@ impl State {
             diagnostics: BTreeMap::new(),
             lacks: Vec::new(),
             stopped_by: None,
+            served: false,
         };
         Self { compiler, view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
     }
@@ -71,7 +74,12 @@ impl State {
     pub(crate) fn lacks(&self, lacks: &[Lack]) {
         let mut inner = self.inner.lock();
         let before = std::mem::replace(&mut inner.lacks, lacks.iter().map(ToString::to_string).collect());
-        inner.stopped_by = lacks.iter().find(|lack| lack.stops_traffic()).map(ToString::to_string);
+        let stopped = lacks.iter().filter(|lack| lack.stops_traffic());
+        let all = stopped.clone().count() >= inner.plan.proxy.listeners.len();
+        // A listener that cannot be had later must not take from clients those that are there.
+        inner.stopped_by = stopped.map(ToString::to_string).next().filter(|_| all || !inner.served);
+        inner.served |=
+            inner.in_force && inner.stopped_by.is_none() && !inner.plan.proxy.listeners.is_empty();
         for lack in inner.lacks.iter().filter(|lack| !before.contains(lack)) {
             tracing::error!("{lack}");
         }

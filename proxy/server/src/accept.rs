@@ -5,10 +5,12 @@
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +77,10 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
     };
     let mut proxy = HttpProxy::new(Service::new(Arc::clone(&shared), index), Arc::new(conf));
     proxy.handle_init_modules();
+    let mut options = HttpServerOptions::default();
+    // So that it is we who refuse it.
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
     let (_run, running) = watch::channel(false);
     let (_close, closing) = watch::channel(true);
     let worker = Arc::new(Worker { shared, proxy: Arc::new(proxy), running, closing });
@@ -89,7 +95,7 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
         });
     }
     // No more sockets will come: the worker stays for the connections it has.
-    while open.count() > 0 {
+    while open.count() > 0 && !worker.shared.leaving.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

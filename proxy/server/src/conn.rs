@@ -184,6 +184,12 @@ impl Conn {
         }
     }
 
+    /// When more of the request's body must have come, while somebody waits for it.
+    pub(crate) fn body_due(&self) -> Option<Instant> {
+        let tunnel = self.gate.as_ref().is_some_and(|gate| gate.phase() == Phase::Tunnel);
+        self.rate.due().filter(|_| !self.whole && !tunnel)
+    }
+
     /// Every byte passes from now on: the response has switched protocols.
     pub(crate) fn tunnel(&mut self) {
         if let Some(gate) = &mut self.gate {
@@ -388,6 +394,12 @@ impl BodyRate {
         if self.min_rate > 0 && self.since.is_none() {
             self.since = Some(Instant::now());
         }
+    }
+
+    /// When what has come will be too little, if nothing more comes.
+    fn due(&self) -> Option<Instant> {
+        let earned = Duration::from_secs_f64(self.bytes as f64 / f64::from(self.min_rate.max(1)));
+        self.since.map(|since| since + RATE_GRACE.max(earned).saturating_sub(self.waited))
     }
 
     /// Counts bytes; false where they came too slowly.

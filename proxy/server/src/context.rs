@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Version};
 use pingora_proxy::Session;
 use portolan_balance::InFlight;
 use portolan_filter::{Client, CompiledFilter};
@@ -16,6 +17,7 @@ use smallvec::SmallVec;
 use crate::failure::Failure;
 use crate::info::{ConnInfo, Incoming};
 use crate::pool::PoolHandle;
+use crate::record::{self, Recorder};
 use crate::snapshot::{ClusterHandle, HostHandle, Snapshot};
 use crate::watch::Watch;
 
@@ -28,6 +30,14 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Pingora's `CTX`.
 pub(crate) struct Context {
     incoming: Option<Incoming>,
+    /// Until the request is recorded.
+    pub(crate) recorder: Option<Arc<Recorder>>,
+    /// What was asked for, where no session is left to tell.
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) path: Option<PathAndQuery>,
+    /// The response's, from the endpoint.
+    pub(crate) status: Option<u16>,
     /// The world that the request sees, to its end.
     pub(crate) snapshot: Arc<Snapshot>,
     /// When its head was whole.
@@ -69,12 +79,23 @@ pub(crate) struct Context {
     /// From a try's start to its response's head.
     pub(crate) upstream_ms: Option<Duration>,
     pub(crate) body_seen: u64,
+    pub(crate) response_seen: u64,
+    /// Whether its end is here.
+    pub(crate) response_is_whole: bool,
     /// Why the last try failed, while there may be another.
     pub(crate) last_failure: Option<Failure>,
     /// Why the request failed.
     pub(crate) failure: Option<Failure>,
     /// The library's word for it.
     pub(crate) detail: Option<String>,
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Some(recorder) = self.recorder.take() {
+            record::cut(&recorder, self);
+        }
+    }
 }
 
 /// Where a request goes.
@@ -94,9 +115,14 @@ impl Target {
 }
 
 impl Context {
-    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, recorder: Arc<Recorder>) -> Self {
         Self {
             incoming: Incoming::current(),
+            recorder: Some(recorder),
+            method: Method::default(),
+            version: Version::default(),
+            path: None,
+            status: None,
             snapshot,
             started: Instant::now(),
             end_by: None,
@@ -120,6 +146,8 @@ impl Context {
             paced: false,
             upstream_ms: None,
             body_seen: 0,
+            response_seen: 0,
+            response_is_whole: false,
             last_failure: None,
             failure: None,
             detail: None,

@@ -27,13 +27,15 @@ pub enum Flag {
     UpstreamFailure,
     /// The endpoint was too slow.
     UpstreamTimeout,
+    /// The process left before the request was done.
+    Drained,
     /// A bug of ours.
     Internal,
 }
 
 impl Flag {
     /// Every flag.
-    pub const ALL: [Flag; 12] = [
+    pub const ALL: [Flag; 13] = [
         Flag::BadRequest,
         Flag::Misdirected,
         Flag::NoRoute,
@@ -45,6 +47,7 @@ impl Flag {
         Flag::ClientGone,
         Flag::UpstreamFailure,
         Flag::UpstreamTimeout,
+        Flag::Drained,
         Flag::Internal,
     ];
 
@@ -76,6 +79,7 @@ impl Flag {
             Self::ClientGone => "CG",
             Self::UpstreamFailure => "UF",
             Self::UpstreamTimeout => "UT",
+            Self::Drained => "DR",
             Self::Internal => "IE",
         }
     }
@@ -96,9 +100,22 @@ impl Failure {
         Self { flag, status, text }
     }
 
-    /// A request that had to be dropped under way: its response took too long, or its body stopped coming.
+    /// Its time was over after the response had begun, or with nobody there to notice.
     pub(crate) const CUT: Self =
         Self::new(Flag::UpstreamTimeout, 504, "the exchange did not end in time and was cut");
+
+    /// It was under way when the process left.
+    pub(crate) const DRAINED: Self =
+        Self::new(Flag::Drained, 503, "the process ended before the exchange did");
+
+    /// A client that neither sends nor takes what it should.
+    pub(crate) const SLOW_CLIENT: Self = Self::new(Flag::ClientTimeout, 408, "the client was too slow");
+
+    /// A head of HTTP/2 that the library refuses.
+    pub(crate) const MALFORMED: Self = Self::new(Flag::BadRequest, 400, "the HTTP/2 request is malformed");
+
+    /// We are nobody's tunnel.
+    pub(crate) const CONNECT: Self = Self::new(Flag::BadRequest, 405, "CONNECT is not served here");
 
     /// The head of a request did not come in time.
     pub(crate) const SLOW_HEAD: Self =

@@ -129,6 +129,7 @@ fn set_host(head: &mut Parts, host: &HeaderValue) {
 pub(crate) fn response(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
     let upgraded = response.status == 101;
     strip_hop_by_hop(&mut Response(response), upgraded);
+    tidy_length(response)?;
     for filter in ctx.filters() {
         if let CompiledFilter::ResponseHeaders(edits) = filter {
             edits.apply(&mut Response(response));
@@ -142,6 +143,21 @@ pub(crate) fn response(response: &mut ResponseHeader, ctx: &Context) -> Result<(
     }
     if ctx.explains {
         explain(response, ctx)?;
+    }
+    Ok(())
+}
+
+/// One `Content-Length` where an endpoint repeats itself, none where there is no content (RFC 9110 §8.6): HTTP/2 clients take
+/// anything else for a malformed response.
+fn tidy_length(response: &mut ResponseHeader) -> Result<()> {
+    if response.status == 204 {
+        response.remove_header(&header::CONTENT_LENGTH);
+        return Ok(());
+    }
+    let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
+        let first = first.clone();
+        response.insert_header(header::CONTENT_LENGTH, first)?;
     }
     Ok(())
 }

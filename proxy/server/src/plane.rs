@@ -2,15 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use portolan_certs::ContextError;
 use portolan_metrics::{Metrics, Reload};
 use portolan_model::id::PoolId;
-use portolan_model::plan::{Endpoint, Update};
+use portolan_model::plan::Update;
 use portolan_model::proxy::{AccessLog, ListenAddress, Listener, Proxy};
 use tokio::sync::watch;
 
@@ -18,9 +20,12 @@ use crate::accept::{Accept, WorkerHandle};
 use crate::listener::{ListenerState, Open, Sharing, bind};
 use crate::pool::Endpoints;
 use crate::probe::Prober;
-use crate::resolve::Resolver;
+use crate::resolve::{Resolution, Resolver};
 use crate::shared::Shared;
 use crate::snapshot::{Place, SnapshotBuilder};
+
+/// How long workers may take to drop what they serve.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Something that the `Proxy` asks for and this process does not have.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +56,25 @@ pub enum Lack {
         /// Why.
         error: io::Error,
     },
+    /// Endpoints that names stand for and that the pool's cluster may not have.
+    #[error("{}: its names resolve to {addresses:?}, which its cluster's allowedEndpointCIDRs do not allow", pool.object())]
+    Endpoints {
+        /// The pool.
+        pool: PoolId,
+        /// In order.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl Lack {
     /// Whether clients are turned away for it.
     pub fn stops_traffic(&self) -> bool {
-        !matches!(self, Self::AccessLog { .. })
+        matches!(self, Self::Socket { .. } | Self::Tls { .. })
+    }
+
+    /// Whether the machine may give it later.
+    fn may_come(&self) -> bool {
+        matches!(self, Self::Socket { .. } | Self::AccessLog { .. })
     }
 }
 
@@ -122,6 +140,11 @@ impl DataPlane {
         self.publish();
         self.prober.follow(update, &self.shared.snapshot.load());
         self.resolver.follow(update);
+        for (id, pool) in &update.pools {
+            if pool.as_ref().is_none_or(|pool| pool.names.is_empty()) {
+                self.lacks.retain(|lack| !matches!(lack, Lack::Endpoints { pool: known, .. } if known == id));
+            }
+        }
         match &update.proxy {
             Some(proxy) => self.listen(proxy),
             None if self.workers.is_empty() => self.listen(&Arc::clone(&self.shared.snapshot.load().proxy)),
@@ -142,14 +165,14 @@ impl DataPlane {
 
     /// Waits until some pool's names resolve to something else, and takes that over. To be called in a loop.
     pub async fn next_resolution(&mut self) {
-        let (pool, endpoints) = self.resolver.next().await;
-        self.resolved(&pool, endpoints);
-    }
-
-    fn resolved(&mut self, pool: &PoolId, endpoints: Vec<Endpoint>) {
-        self.builder.resolved(pool, endpoints);
+        let Resolution { pool, endpoints, refused } = self.resolver.next().await;
+        self.builder.resolved(&pool, endpoints);
         self.publish();
-        self.prober.refresh(pool, &self.shared.snapshot.load());
+        self.prober.refresh(&pool, &self.shared.snapshot.load());
+        self.lacks.retain(|lack| !matches!(lack, Lack::Endpoints { pool: known, .. } if *known == pool));
+        if !refused.is_empty() {
+            self.lacks.push(Lack::Endpoints { pool, addresses: refused });
+        }
     }
 
     fn publish(&self) {
@@ -158,7 +181,7 @@ impl DataPlane {
 
     /// Tries again what could not be had.
     pub fn retry(&mut self) {
-        if self.lacks.iter().any(|lack| !matches!(lack, Lack::Tls { .. })) {
+        if self.lacks.iter().any(Lack::may_come) {
             let proxy = Arc::clone(&self.shared.snapshot.load().proxy);
             self.take(&proxy);
         }
@@ -173,7 +196,7 @@ impl DataPlane {
 
     /// Takes from the machine what the proxy asks for, and gives back what it does not.
     fn take(&mut self, proxy: &Proxy) {
-        self.lacks.retain(|lack| matches!(lack, Lack::Tls { .. }));
+        self.lacks.retain(|lack| !lack.may_come());
         if let (Err(error), AccessLog::File(path)) =
             (self.shared.access.configure(&proxy.access_log), &proxy.access_log)
         {
@@ -272,9 +295,9 @@ impl DataPlane {
         }
     }
 
-    /// Stops accepting, lets requests under way finish, and comes back when the last connection is gone or `deadline` has
-    /// passed: how many connections were left.
-    pub async fn drain(mut self, deadline: Duration) -> u32 {
+    /// Stops accepting, lets requests under way finish, and comes back when the last connection is gone, `deadline` has
+    /// passed or `hurry` says so: how many connections were left. Their requests are dropped.
+    pub async fn drain(mut self, deadline: Duration, hurry: impl Future<Output = ()>) -> u32 {
         for running in self.listeners.values() {
             running.drain.send_replace(true);
         }
@@ -282,12 +305,16 @@ impl DataPlane {
         // A worker ends once it has taken what the kernel had queued for it, and its connections are done.
         let workers: Vec<_> =
             self.workers.drain(..).filter_map(WorkerHandle::retire).chain(self.retired.drain(..)).collect();
-        let began = Instant::now();
-        while !workers.iter().all(std::thread::JoinHandle::is_finished) && began.elapsed() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::select! {
+            () = finished(&workers) => {}
+            () = tokio::time::sleep(deadline) => {}
+            () = hurry => {}
         }
+        let left = self.shared.open.count();
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        let _ = tokio::time::timeout(GOODBYE, finished(&workers)).await;
         self.shared.access.flush();
-        self.shared.open.count()
+        left
     }
 
     /// What workers and the control thread share, for the admin port.
@@ -301,6 +328,12 @@ impl Running {
         let (stop, stopped) = watch::channel(());
         self.stops.push(stop);
         worker.accept(Accept { socket, state: Arc::clone(&self.state), stop: stopped });
+    }
+}
+
+async fn finished(workers: &[std::thread::JoinHandle<()>]) {
+    while !workers.iter().all(std::thread::JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

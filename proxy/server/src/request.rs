@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use portolan_filter::{CompiledFilter, RequestTarget, client, https_location, request_id};
@@ -80,6 +80,8 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
     };
     let snapshot = Arc::clone(&ctx.snapshot);
     let request = session.req_header();
+    (ctx.method, ctx.version) = (request.method.clone(), request.version);
+    ctx.path = request.uri.path_and_query().cloned();
     ctx.client = client(&snapshot.proxy.client_address, &conn.arrival, &request.headers);
     ctx.request_id = request_id(&request.headers, ctx.client.trusted, shared.random_id());
     ctx.explains = ctx.client.trusted && request.headers.contains_key(&EXPLAIN);
@@ -88,6 +90,9 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
 
+    if request.method == Method::CONNECT {
+        return Err(Failure::CONNECT.into());
+    }
     // HTTP/1.0 may do without a host; then only the catch-all can serve it.
     let host = authority(request).and_then(normalize);
     ctx.host = host.map(Cow::into_owned).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! A name that stops resolving keeps the addresses it had: health checks decide whether they still serve.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,21 @@ const LATEST: Duration = Duration::from_secs(300);
 /// After a failure.
 const AGAIN: Duration = Duration::from_secs(5);
 
-type Resolution = (PoolId, Vec<Endpoint>);
+/// What a pool's names resolve to now.
+pub(crate) struct Resolution {
+    pub(crate) pool: PoolId,
+    /// In order.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Addresses that the cluster may not have.
+    pub(crate) refused: Vec<IpAddr>,
+}
+
+/// What a name came to.
+#[derive(Clone, Default)]
+struct Known {
+    endpoints: Vec<Endpoint>,
+    refused: Vec<IpAddr>,
+}
 
 /// See the module's documentation. Needs a tokio runtime.
 pub(crate) struct Resolver {
@@ -73,7 +87,7 @@ impl Resolver {
     pub(crate) async fn next(&mut self) -> Resolution {
         loop {
             match self.results.recv().await {
-                Some((id, endpoints)) if self.pools.contains_key(&id) => return (id, endpoints),
+                Some(resolution) if self.pools.contains_key(&resolution.pool) => return resolution,
                 Some(_) => {}
                 None => std::future::pending().await,
             }
@@ -105,19 +119,19 @@ async fn follow(
     pool: Arc<Pool>,
     results: mpsc::Sender<Resolution>,
 ) {
-    let mut known: Vec<(Instant, Vec<Endpoint>)> = vec![(Instant::now(), Vec::new()); pool.names.len()];
+    let mut known = vec![(Instant::now(), Known::default()); pool.names.len()];
     let mut last = None;
     // Until then what was found for the pool before stays.
     let mut answered = false;
     loop {
-        for (named, (due, endpoints)) in pool.names.iter().zip(&mut known) {
+        for (named, (due, found)) in pool.names.iter().zip(&mut known) {
             if *due > Instant::now() {
                 continue;
             }
             match resolver.lookup_ip(format!("{}.", named.name)).await {
                 Ok(answer) => {
                     answered = true;
-                    *endpoints = answer.iter().filter_map(|ip| endpoint(&pool, named, ip)).collect();
+                    *found = judge(&pool, named, answer.iter().map(|ip| ip.to_canonical()));
                     *due = answer.valid_until().clamp(Instant::now() + SOONEST, Instant::now() + LATEST);
                 }
                 Err(error) => {
@@ -127,26 +141,33 @@ async fn follow(
             }
         }
         let mut all: Vec<Endpoint> =
-            known.iter().flat_map(|(_, endpoints)| endpoints.iter().cloned()).collect();
+            known.iter().flat_map(|(_, found)| found.endpoints.iter().cloned()).collect();
         all.sort();
         all.dedup_by(|a, b| a.address == b.address);
-        if answered && last.as_ref() != Some(&all) {
-            if results.send((id.clone(), all.clone())).await.is_err() {
+        let mut refused: Vec<IpAddr> = known.iter().flat_map(|(_, found)| found.refused.clone()).collect();
+        refused.sort();
+        refused.dedup();
+        let now = (all, refused);
+        if answered && last.as_ref() != Some(&now) {
+            let (endpoints, refused) = now.clone();
+            if results.send(Resolution { pool: id.clone(), endpoints, refused }).await.is_err() {
                 return;
             }
-            last = Some(all);
+            last = Some(now);
         }
         let next = known.iter().map(|(due, _)| *due).min().unwrap_or_else(Instant::now);
         tokio::time::sleep_until(next.into()).await;
     }
 }
 
-fn endpoint(pool: &Pool, named: &NamedEndpoint, ip: std::net::IpAddr) -> Option<Endpoint> {
-    let ip = ip.to_canonical();
-    endpoint_allowed(ip, pool.allowed.as_deref()).then(|| Endpoint {
+fn judge(pool: &Pool, named: &NamedEndpoint, addresses: impl Iterator<Item = IpAddr>) -> Known {
+    let (allowed, refused): (Vec<_>, Vec<_>) =
+        addresses.partition(|&ip| endpoint_allowed(ip, pool.allowed.as_deref()));
+    let endpoint = |ip| Endpoint {
         address: SocketAddr::new(ip, named.port.get()),
         weight: named.weight,
         zone: named.zone.clone(),
         terminating: false,
-    })
+    };
+    Known { endpoints: allowed.into_iter().map(endpoint).collect(), refused }
 }

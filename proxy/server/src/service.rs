@@ -28,6 +28,7 @@ use crate::deadlines::Deadlines;
 use crate::failure::{Failure, Flag};
 use crate::forward;
 use crate::pool::PoolHandle;
+use crate::record::{self, Recorder};
 use crate::request::{self, Stop};
 use crate::shared::Shared;
 
@@ -43,12 +44,12 @@ const CLIENTS_FIRST: Duration = Duration::from_millis(500);
 /// Our `ProxyHttp`. One per worker.
 pub(crate) struct Service {
     shared: Arc<Shared>,
-    worker: usize,
+    recorder: Arc<Recorder>,
 }
 
 impl Service {
     pub(crate) fn new(shared: Arc<Shared>, worker: usize) -> Self {
-        Self { shared, worker }
+        Self { recorder: Arc::new(Recorder { shared: Arc::clone(&shared), worker }), shared }
     }
 
     /// Which action of a route takes the request. On a shared host: by weight among the clusters that are not drained and, where
@@ -173,7 +174,7 @@ impl Service {
         }
         if let Some(watch) = ctx.watch().filter(|watch| watch.expired()) {
             return if watch.client_is_slow() {
-                Failure::new(Flag::ClientTimeout, 408, "the client was too slow")
+                Failure::SLOW_CLIENT
             } else {
                 Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
             };
@@ -187,9 +188,7 @@ impl Service {
                 502,
                 "the upstream refused, reset or garbled the exchange",
             ),
-            (Downstream, ReadTimedout | WriteTimedout) => {
-                Failure::new(Flag::ClientTimeout, 408, "the client was too slow")
-            }
+            (Downstream, ReadTimedout | WriteTimedout) => Failure::SLOW_CLIENT,
             (Downstream, ReadError | WriteError | ConnectionClosed | H2Error) => {
                 Failure::new(Flag::ClientGone, 499, "the client went away")
             }
@@ -208,7 +207,7 @@ impl ProxyHttp for Service {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.shared.snapshot.load_full())
+        Context::new(self.shared.snapshot.load_full(), Arc::clone(&self.recorder))
     }
 
     fn init_downstream_modules(&self, _modules: &mut pingora_core::modules::http::HttpModules) {}
@@ -344,13 +343,18 @@ impl ProxyHttp for Service {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        if response.status == 101 && !session.is_upgrade_req() {
+            // RFC 9110 §15.2.2: nobody asked for it.
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, "101 without Upgrade").into_up());
+        }
         if response.status.is_informational() && response.status != 101 {
             return Ok(());
         }
+        ctx.status = Some(response.status.as_u16());
         let now = Instant::now();
         ctx.upstream_ms = ctx.try_started.map(|started| now.saturating_duration_since(started));
         if let Some(watch) = ctx.watch() {
@@ -369,7 +373,7 @@ impl ProxyHttp for Service {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
@@ -377,6 +381,8 @@ impl ProxyHttp for Service {
             // Not to be taken for the end of a body that ends where its connection does.
             return Err(Error::new(ErrorType::ReadTimedout).into_up());
         }
+        ctx.response_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        ctx.response_is_whole = end;
         if !end {
             let now = Instant::now();
             Self::response_goes_on(ctx, now);
@@ -442,7 +448,10 @@ impl ProxyHttp for Service {
             && (session.req_header().method.is_idempotent() || unprocessed(&error))
             && !session.as_ref().retry_buffer_truncated();
         if may {
-            error.retry.decide_reuse(reused);
+            if !unprocessed(&error) {
+                // Whichever side of it was at work when the connection turned out dead.
+                error.set_retry(reused && *error.esource() == pingora_core::ErrorSource::Upstream);
+            }
             if error.retry() {
                 // The connection had died while nobody looked; the endpoint may be well.
                 ctx.tried.pop();
@@ -457,6 +466,10 @@ impl ProxyHttp for Service {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let failure = self.failure(ctx, error);
+        if failure.flag == Flag::ClientGone && ctx.response_is_whole && answered(session) {
+            // It had all of its answer, and need not send the rest of its request.
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
         ctx.detail = Some(error.etype().as_str().to_owned());
         // Pingora ends the connection after this; the client had better know.
         session.set_keepalive(None);
@@ -469,7 +482,9 @@ impl ProxyHttp for Service {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         self.end_try(ctx);
-        crate::record::request(&self.shared, self.worker, session, ctx);
+        if let Some(recorder) = ctx.recorder.take() {
+            record::request(&recorder, session, ctx);
+        }
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {

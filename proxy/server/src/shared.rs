@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,8 @@ use crate::snapshot::Snapshot;
 
 /// File descriptors that are not connections: listeners, logs, watches, probes.
 const OTHER_FILES: u64 = 256;
+/// Fewer connections than that are worth a word, also where none are asked for.
+const FEW: u32 = 4096;
 
 /// See the module's documentation.
 pub(crate) struct Shared {
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) access: AccessLog,
     /// The time of day.
     pub(crate) clock: Clock,
+    /// Whether workers are to drop what they serve.
+    pub(crate) leaving: AtomicBool,
     /// Open connections of all listeners.
     pub(crate) open: Arc<Open>,
     max_connections: AtomicU32,
@@ -44,6 +48,7 @@ impl Shared {
             clock: Clock::default(),
             accept_failures: AtomicU64::new(0),
             metrics,
+            leaving: AtomicBool::new(false),
             open: Arc::new(Open::default()),
             max_connections: AtomicU32::new(u32::MAX),
             random: AtomicU64::new(seed),
@@ -57,12 +62,13 @@ impl Shared {
     pub(crate) fn limit_connections(&self, wanted: Option<u32>) {
         let files = raise_file_limit();
         let possible = u32::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(u32::MAX).max(1);
-        if let Some(wanted) = wanted
-            && wanted > possible
-        {
-            let needed = u64::from(wanted) * 2 + OTHER_FILES;
+        let expected = wanted.unwrap_or(FEW);
+        if expected > possible {
+            let needed = u64::from(expected) * 2 + OTHER_FILES;
+            let wanted =
+                wanted.map_or_else(String::new, |wanted| format!(", and limits.maxConnections is {wanted}"));
             tracing::warn!(
-                "limits.maxConnections is {wanted}, but the open-file limit of {files} suffices for {possible} connections: \
+                "the open-file limit of {files} suffices for {possible} connections{wanted}: \
                  raise it to {needed} (LimitNOFILE= in systemd, ulimit -n in a shell)"
             );
         }

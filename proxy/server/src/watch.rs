@@ -51,7 +51,8 @@ pub(crate) struct Watch {
     upstream: AtomicI32,
     started: AtomicBool,
     expired: AtomicBool,
-    client_is_slow: AtomicBool,
+    client_does_not_read: AtomicBool,
+    client_does_not_send: AtomicBool,
     /// Whether the client's connection is ours to fail.
     http1: bool,
 }
@@ -67,7 +68,8 @@ impl Default for Watch {
             upstream: AtomicI32::new(-1),
             started: AtomicBool::new(false),
             expired: AtomicBool::new(false),
-            client_is_slow: AtomicBool::new(false),
+            client_does_not_read: AtomicBool::new(false),
+            client_does_not_send: AtomicBool::new(false),
             http1: false,
         }
     }
@@ -89,7 +91,8 @@ impl Watch {
         self.upstream.store(-1, Ordering::Relaxed);
         self.started.store(false, Ordering::Relaxed);
         self.expired.store(false, Ordering::Relaxed);
-        self.client_is_slow.store(false, Ordering::Relaxed);
+        self.client_does_not_read.store(false, Ordering::Relaxed);
+        self.client_does_not_send.store(false, Ordering::Relaxed);
     }
 
     /// How long the exchange may stand still.
@@ -159,8 +162,13 @@ impl Watch {
     }
 
     /// Whether the client took nothing of what was written to it for too long.
+    pub(crate) fn client_does_not_read(&self) -> bool {
+        self.client_does_not_read.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was the client who let a deadline pass.
     pub(crate) fn client_is_slow(&self) -> bool {
-        self.client_is_slow.load(Ordering::Relaxed)
+        self.client_does_not_read() || self.client_does_not_send.load(Ordering::Relaxed)
     }
 
     /// The client has taken some of the response: who waits for it cannot blame the endpoint.
@@ -197,12 +205,14 @@ impl Watch {
     /// A deadline has passed. False where nothing is left but to drop the request.
     fn expire(&self, now: u64) -> bool {
         let upstream = self.upstream.load(Ordering::Relaxed);
-        let starved = now >= self.body.load(Ordering::Relaxed);
         // An endpoint waits for a client that does not read, too.
         if self.client.swap(NONE, Ordering::Relaxed) != NONE {
-            self.client_is_slow.store(true, Ordering::Relaxed);
+            self.client_does_not_read.store(true, Ordering::Relaxed);
         }
-        if starved || self.expired.swap(true, Ordering::Relaxed) {
+        if now >= self.body.swap(NONE, Ordering::Relaxed) {
+            self.client_does_not_send.store(true, Ordering::Relaxed);
+        }
+        if self.expired.swap(true, Ordering::Relaxed) {
             return false;
         }
         if upstream >= 0 {

@@ -57,7 +57,7 @@ impl Lease {
         &mut self,
         write: impl FnOnce(Pin<&mut Conn>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if self.home.watch.client_is_slow() {
+        if self.home.watch.client_does_not_read() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let written = self.conn().map_or_else(gone, write);
@@ -87,7 +87,10 @@ impl AsyncRead for Lease {
             // Whoever waits for the client, too, is to hear that the request's time is over.
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        this.conn().map_or_else(gone, |conn| conn.poll_read(cx, buf))
+        let read = this.conn().map_or_else(gone, |conn| conn.poll_read(cx, buf));
+        let due = this.conn.as_ref().filter(|_| read.is_pending()).and_then(|conn| conn.body_due());
+        this.home.watch.body_by(due);
+        read
     }
 }
 

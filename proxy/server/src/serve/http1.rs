@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::answer;
 use crate::conn::{Conn, Head, Home};
-use crate::failure::{Failure, Flag};
+use crate::failure::Failure;
 use crate::info::Incoming;
 use crate::record;
 use crate::request;
@@ -31,9 +31,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long before the first bytes of a head count against its rate.
 const RATE_GRACE: Duration = Duration::from_secs(3);
-
-/// We are nobody's tunnel.
-const CONNECT: Failure = Failure::new(Flag::BadRequest, 405, "CONNECT is not served here");
 
 enum Next {
     Process,
@@ -82,9 +79,6 @@ pub(super) async fn serve(worker: Arc<Worker>, mut conn: Box<Conn>, mut timer: T
         let session = ServerSession::new_http1(Box::new(home.lend(conn)));
         let serving = incoming.clone().scope(worker.proxy.process_new_http(session, shutdown));
         let served = timer.guard(&watch, serving).await;
-        if served.is_none() {
-            record::refusal(&worker.shared, &info, "HTTP/1.1", "", Failure::CUT);
-        }
         let reusable = served.flatten().is_some();
         let Some(back) = home.take() else { return };
         conn = back;
@@ -150,7 +144,7 @@ async fn read_head(proxy: &Proxy, conn: &mut Conn, timer: &mut Timer) -> Next {
             Verdict::TooSlow | Verdict::TooLate => return Next::Refuse(Failure::SLOW_HEAD),
         };
         match timer.until(until, conn.read_head()).await {
-            Some(Ok(Head::Ready(framing))) if framing.connect => return Next::Refuse(CONNECT),
+            Some(Ok(Head::Ready(framing))) if framing.connect => return Next::Refuse(Failure::CONNECT),
             Some(Ok(Head::Ready(_))) => return Next::Process,
             Some(Ok(Head::Refused(refusal))) => return Next::Refuse(refusal.into()),
             Some(Ok(Head::Closed | Head::Truncated) | Err(_)) => return Next::Close,

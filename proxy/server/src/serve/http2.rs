@@ -10,7 +10,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
 
 use crate::conn::Conn;
-use crate::failure::{Failure, Flag};
+use crate::failure::Failure;
 use crate::info::{ConnInfo, Incoming};
 use crate::record;
 use crate::watch::{self, Timer, Watch};
@@ -120,7 +120,7 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer
             Some(Event::Accepted(None)) => return,
             Some(Event::Accepted(Some(H2Accept::Rejected))) => {
                 malformed += 1;
-                info.listener.metrics.request(400, Some(Flag::BadRequest as usize), Duration::ZERO);
+                record::refusal(&worker.shared, &info, "HTTP/2", "", Failure::MALFORMED);
                 if malformed >= MALFORMED {
                     return;
                 }
@@ -135,12 +135,10 @@ pub(super) async fn serve(worker: Arc<Worker>, conn: Box<Conn>, mut timer: Timer
 
 async fn serve_stream(worker: Arc<Worker>, conn: Arc<ConnInfo>, session: HttpSession, _guard: ActiveGuard) {
     let watch = Arc::new(Watch::default());
-    let incoming = Incoming { conn: Arc::clone(&conn), watch: Arc::clone(&watch) };
+    let incoming = Incoming { conn, watch: Arc::clone(&watch) };
     let session = ServerSession::new_http2(session);
     let request = incoming.scope(worker.proxy.process_new_http(session, &worker.running));
-    if Timer::new().guard(&watch, request).await.is_none() {
-        record::refusal(&worker.shared, &conn, "HTTP/2", "", Failure::CUT);
-    }
+    Timer::new().guard(&watch, request).await;
 }
 
 #[allow(clippy::large_enum_variant, reason = "an event lives for one turn of the loop")]

@@ -191,6 +191,12 @@ fn the_deadline_cuts() {
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
     assert!(client.response().is_none());
+    let line = portolan.logged("the request that was cut", |line| line["flag"] == "DR");
+    assert_eq!(
+        (line["path"].as_str(), line["pool"].as_str()),
+        (Some("/?delay_ms=20000"), Some("tenant-paris/shop")),
+        "{line}"
+    );
 }
 
 #[test]
@@ -207,6 +213,7 @@ fn a_second_signal_ends_it_at_once() {
         portolan.signal(second);
         assert!(portolan.exit_within(Duration::from_secs(5)).is_some(), "{}", portolan.output());
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        portolan.logged("the request that was cut", |line| line["flag"] == "DR");
     }
 }
 

@@ -313,6 +313,16 @@ fn names_are_resolved_again_as_their_ttl_says() {
     // What the cluster may not name is not reached by a name either.
     *dns.answer.lock().unwrap() = Ipv4Addr::new(192, 0, 2, 1);
     eventually("no allowed address is left", || (shares(&mut client, WEB, 3) == one("503", 3)).then_some(()));
+    let said = eventually("it is said", || {
+        let found = portolan.admin_json("/conditions").to_string();
+        found.contains("192.0.2.1").then_some(found)
+    });
+    assert!(said.contains("tenant-paris/web") && said.contains("allowedEndpointCIDRs"), "{said}");
+    assert_eq!(portolan.admin("/readyz").status, 200);
+    *dns.answer.lock().unwrap() = Ipv4Addr::new(127, 0, 0, 5);
+    eventually("that is said no more", || {
+        (!portolan.admin_json("/conditions").to_string().contains("192.0.2.1")).then_some(())
+    });
     assert!(dns.asked.load(Ordering::SeqCst) >= 3);
 }
 

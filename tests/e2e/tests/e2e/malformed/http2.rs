@@ -116,9 +116,24 @@ fn a_malformed_request_costs_its_stream_alone() {
         }
     }
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), MALFORMED.len(), failures.join("\n"));
+    stage.portolan.logged("a line of what the library refuses", |line| {
+        (&line["protocol"], &line["status"], &line["flag"]) == (&"HTTP/2".into(), &400.into(), &"BR".into())
+            && line["reason"].as_str().is_some_and(|reason| reason.contains("malformed"))
+    });
     let asked: Vec<String> =
         stage.recorder.targets().into_iter().filter(|target| target != "/sibling").collect();
     assert!(asked.is_empty(), "asked for upstream: {asked:?}");
+}
+
+#[test]
+fn nobody_gets_a_tunnel() {
+    let stage = Stage::new(Setup::new());
+    let mut frames = Frames::open(Wire::plain(stage.portolan.http()));
+    let connect = [(":method", "CONNECT".to_owned()), (":authority", format!("{HOST}:443"))];
+    frames.send(HEADERS, END_HEADERS, 1, &block(&connect));
+    assert!(matches!(frames.end_of(1), Some(End::Status(_))));
+    let line = stage.portolan.logged("the refusal", |line| line["method"] == "CONNECT");
+    assert_eq!((line["status"].as_u64(), line["flag"].as_str()), (Some(405), Some("BR")), "{line}");
 }
 
 /// What no target may have over HTTP/1 it may not have here either; some of it the library refuses before we see it.

@@ -186,6 +186,47 @@ fn an_early_answer_counts() {
     assert_eq!((answer.status, answer.body.as_slice()), (413, &b"lots"[..]));
     drop(client);
     nobody_left(&portolan);
+    let line = portolan.logged("the answer", |line| line["path"] == "/early");
+    assert_eq!(
+        (line["status"].as_u64(), line["flag"].as_str()),
+        (Some(413), None),
+        "it had all of it: {line}"
+    );
+}
+
+/// Heads that endpoints should not send: made good, or refused as theirs.
+#[test]
+fn odd_heads_of_endpoints_do_not_reach_clients() {
+    for (head, status, flag, said) in [
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nRAW",
+            502,
+            Some("UF"),
+            None,
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", 200, None, Some("2")),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204, None, None),
+    ] {
+        let upstream = RawUpstream::start(move |mut client, _| {
+            while client.head().is_some() {
+                client.send(head);
+            }
+        });
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            let reply = portolan.get(HOST, "/odd").arg(version).send();
+            assert_eq!((reply.exit, reply.status), (0, status), "{version} {head:?}: {reply:?}");
+            if status < 500 {
+                assert_eq!(
+                    reply.all("content-length"),
+                    said.into_iter().collect::<Vec<_>>(),
+                    "{version}: {reply:?}"
+                );
+            }
+        }
+        let line = portolan.logged("a line", |line| line["path"] == "/odd");
+        assert_eq!(line["flag"].as_str(), flag, "{line}");
+    }
 }
 
 /// A body that ends where the connection does is whole where the upstream closes, and cut where it resets.
