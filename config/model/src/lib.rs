@@ -14,6 +14,7 @@ pub mod id;
 pub mod intent;
 pub mod inventory;
 pub mod naming;
+pub mod path;
 pub mod plan;
 pub mod policy;
 pub mod pool;

@@ -13,14 +13,13 @@
 mod conditions;
 mod explain;
 mod index;
-mod path;
 mod pattern;
 mod query;
 mod router;
 
 pub use explain::{Considered, Explanation, Verdict};
-pub use path::{PathError, normalize_path};
 pub use pattern::check_regex;
+pub use portolan_model::path::{PathError, normalize as normalize_path};
 pub use router::{HostMatch, Matched, Outcome, RequestView, Router};
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use portolan_model::path::unhex;
+
 /// The value, still encoded, of the first parameter whose decoded name is `name`; empty where it has no `=`.
 pub(crate) fn first<'q>(query: &'q str, name: &str) -> Option<&'q [u8]> {
     query.as_bytes().split(|&byte| byte == b'&').find_map(|pair| {
@@ -28,12 +30,6 @@ pub(crate) fn decode(encoded: &[u8]) -> Cow<'_, [u8]> {
     } else {
         Cow::Owned(Decoded(encoded).collect())
     }
-}
-
-/// The byte that two hexadecimal digits stand for.
-pub(crate) fn unhex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 struct Decoded<'a>(&'a [u8]);

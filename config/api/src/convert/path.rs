@@ -1,7 +1,9 @@
 //! Paths, as rules match them and filters write them.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+use portolan_model::path::normalize;
 use portolan_model::route::{PathMatch, PathRewrite};
 
 use super::{Cx, Flaw};
@@ -22,37 +24,41 @@ pub(crate) fn path_match(cx: &mut Cx<'_>, at: &At<'_>, path: &kinds::PathMatch) 
             cx.check(&at, (cx.checks.regex)(&path.value))?;
             Some(PathMatch::Regex((*path.value).into()))
         }
-        PathMatchType::Exact => {
-            cx.check(&at, literal(&path.value))?;
-            Some(PathMatch::Exact((*path.value).into()))
-        }
+        PathMatchType::Exact => Some(PathMatch::Exact(cx.check(&at, literal(&path.value))?.into())),
         PathMatchType::Prefix => {
-            cx.check(&at, literal(&path.value))?;
-            let prefix = path.value.trim_end_matches('/');
+            let path = cx.check(&at, literal(&path.value))?;
+            cx.check(&at, one_slash(&path))?;
+            let prefix = path.strip_suffix('/').unwrap_or(&path);
             Some(if prefix.is_empty() { every_path() } else { PathMatch::Prefix(prefix.into()) })
         }
     }
 }
 
-/// What the Gateway API asks of the path of a match: absolute, normal, without an encoded slash.
-fn literal(path: &str) -> Result<(), Flaw> {
+/// The path of a match, in the form that those of requests are brought to.
+fn literal(path: &str) -> Result<Cow<'_, str>, Flaw> {
     const EXPECTED: &str = "an absolute path such as /api/v1";
     absolute(path)?;
-    for part in ["//", "/./", "/../", "%2f", "%2F"] {
-        if path.contains(part) {
-            return Err(Flaw::new(
-                format!("the path {path:?} holds {part:?}, so no request would match it"),
-                EXPECTED,
-            ));
-        }
+    if let Some(dots) = dots(path) {
+        let message = format!("the path {path:?} has a segment {dots:?}, so no request would match it");
+        return Err(Flaw::new(message, EXPECTED));
     }
-    if path.ends_with("/.") || path.ends_with("/..") {
-        return Err(Flaw::new(
-            format!("the path {path:?} ends in dots, so no request would match it"),
-            EXPECTED,
-        ));
+    normalize(path).map_err(|error| Flaw::new(format!("{path:?}: {error}"), EXPECTED))
+}
+
+/// A slash at the end of a prefix says nothing; more would be taken to.
+fn one_slash(prefix: &str) -> Result<(), Flaw> {
+    if !prefix.ends_with("//") {
+        return Ok(());
     }
-    Ok(())
+    let message = format!("the prefix {prefix:?} ends in several slashes, but prefixes match whole segments");
+    let meant = format!("{}/", prefix.trim_end_matches('/'));
+    Err(Flaw::new(message, "a prefix with one slash at its end, or none").meant(meant))
+}
+
+/// The first segment that is `.` or `..`, escaped or not.
+fn dots(path: &str) -> Option<&str> {
+    let plain = |segment: &str| segment.replace("%2e", ".").replace("%2E", ".");
+    path.split('/').find(|segment| matches!(&*plain(segment), "." | ".."))
 }
 
 /// A path as it may stand in a request: RFC 3986 §3.3, absolute.
@@ -128,6 +134,11 @@ pub(crate) fn path_rewrite(
     }
     if !path.is_empty() {
         cx.check(&at_path, absolute(path))?;
+        if let Some(dots) = dots(path) {
+            cx.error(&at_path, format!("the path {path:?} has a segment {dots:?}")).expected =
+                Some("a path without dots for segments".to_owned());
+            return None;
+        }
     }
     let path: Arc<str> = if path.is_empty() { "/".into() } else { path.as_str().into() };
     Some(match modifier.kind {

@@ -65,6 +65,16 @@ const SPECS: &[(&str, &str, &str)] = &[
         "rules: [{matches: [{path: {value: /a/../b}}], backends: [{pool: shop}]}]",
     ),
     (
+        "paths with dots, behind escapes and where one is written",
+        "HTTPLoadBalancer",
+        "rules:\n  - matches: [{path: {value: /a/%2E.}}, {path: {type: Exact, value: /%2e/a}}]\n    backends: [{pool: shop}]\n    filters:\n      - type: URLRewrite\n        urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /a/../b}}",
+    ),
+    (
+        "a prefix that would match more than it says",
+        "HTTPLoadBalancer",
+        "rules: [{matches: [{path: {value: /a//}}], backends: [{pool: shop}]}]",
+    ),
+    (
         "a regular expression that does not compile",
         "HTTPLoadBalancer",
         "rules: [{matches: [{path: {type: RegularExpression, value: \"/(a\"}}], backends: [{pool: shop}]}]",

@@ -51,6 +51,12 @@ fn matches_are_normal() {
         ("{path: {value: /}}", PathMatch::Prefix("/".into())),
         ("{path: {value: /a/}}", PathMatch::Prefix("/a".into())),
         ("{path: {type: Exact, value: /a/}}", PathMatch::Exact("/a/".into())),
+        // As the paths of requests are.
+        ("{path: {type: Exact, value: /a%41%2d%2e%7E}}", PathMatch::Exact("/aA-.~".into())),
+        ("{path: {value: /x%7ey/}}", PathMatch::Prefix("/x~y".into())),
+        ("{path: {value: /caf%c3%a9}}", PathMatch::Prefix("/caf%C3%A9".into())),
+        ("{path: {type: Exact, value: //a//b%2fc//}}", PathMatch::Exact("//a//b%2Fc//".into())),
+        ("{path: {value: /a//b%2F}}", PathMatch::Prefix("/a//b%2F".into())),
         ("{path: {type: RegularExpression, value: \"/a.*\"}}", PathMatch::Regex("/a.*".into())),
         ("{method: GET}", PathMatch::Prefix("/".into())),
         ("{}", PathMatch::Prefix("/".into())),

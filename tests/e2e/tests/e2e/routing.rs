@@ -49,6 +49,7 @@ fn every_kind_of_match_and_their_precedence() {
                 ("longer", "{path: {value: /a/b}}"),
                 ("exact", "{path: {type: Exact, value: /a/b/c}}"),
                 ("regex", "{path: {type: RegularExpression, value: '/r/[0-9]+(/.*)?'}}"),
+                ("escaped", "{path: {type: Exact, value: /caf%c3%a9//%41%2f}}"),
             ],
             &[
                 ("GET /", "root"),
@@ -73,6 +74,8 @@ fn every_kind_of_match_and_their_precedence() {
                 ("GET /a/./b/../b/c", "exact"),
                 ("GET /%61/b", "longer"),
                 ("GET /a%2Fb", "root"),
+                ("GET /caf%C3%a9//A%2F", "escaped"),
+                ("GET /%63af%c3%A9//%41%2f", "escaped"),
                 ("GET /a/x/%2e%2e/b", "longer"),
             ],
         ),

@@ -280,7 +280,7 @@ const GOOD: &[(&str, &[u16], &[&str])] = &[
     ("GET $PATH HTTP/1.1\r\nHost: $HOST.:8080\r\n\r\n", &[200], &["$PATH"]),
     ("GET http://$HOST$PATH HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[200], &["$PATH"]),
     ("GET HTTP://$HOST$PATH HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[200], &["$PATH"]),
-    ("GET $PATH/a%2Fb%5cc HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[200], &["$PATH/a%2Fb%5cc"]),
+    ("GET $PATH/a%2Fb%5cc HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[200], &["$PATH/a%2Fb%5Cc"]),
     ("GET $PATH?x=%00&y=% HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[200], &["$PATH?x=%00&y=%"]),
     ("GET $PATH HTTP/1.1\r\nHost: $HOST\r\nX: caf\u{e9}\r\n\r\n", &[200], &["$PATH"]),
     ("GET $PATH/../../../etc/passwd HTTP/1.1\r\nHost: $HOST\r\n\r\n", &[400], &[]),
