@@ -65,7 +65,7 @@ pub struct Cluster {
     api: Process,
     controllers: Process,
     nodes: Mutex<Vec<Arc<Node>>>,
-    steps: Vec<(&'static str, Duration)>,
+    steps: Vec<Step>,
 }
 
 impl Cluster {
@@ -149,7 +149,7 @@ impl Cluster {
     }
 
     /// What each step of its start took.
-    pub fn steps(&self) -> &[(&'static str, Duration)] {
+    pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
@@ -251,11 +251,14 @@ impl Cluster {
     }
 }
 
+/// What was done, and how long it took.
+pub type Step = (&'static str, Duration);
+
 /// Times of what is done one after another.
 #[derive(Debug)]
 struct Steps {
     last: Instant,
-    taken: Vec<(&'static str, Duration)>,
+    taken: Vec<Step>,
 }
 
 impl Steps {
@@ -368,6 +371,9 @@ fn controller_manager(site: &Site, pki: &Pki, dir: &Path, server: &str) -> Resul
         format!("--service-account-private-key-file={}", pki.token_key().display()),
         "--use-service-account-credentials=true".to_owned(),
         format!("--controllers={}", CONTROLLERS.join(",")),
+        // 20 requests a second by default, which is a second or two of starting.
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
         // A dead node is noticed after 6 s; near 50 s by default.
         "--node-monitor-period=1s".to_owned(),
         "--node-monitor-grace-period=6s".to_owned(),

@@ -26,7 +26,7 @@ use futures_util::future::try_join_all;
 
 use crate::addresses::{Addresses, NODES};
 use crate::binaries::Binaries;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Step};
 use crate::machine;
 use crate::net::{Link, Wan};
 use crate::process::{self, Record};
@@ -127,6 +127,12 @@ impl Fleet {
         Ok(Self { clusters: clusters.await?, claim, site, took: began.elapsed() })
     }
 
+    /// Whether this machine can carry a fleet, and has its programs already: else one sentence that says what is missing.
+    pub fn can_start() -> Result<()> {
+        machine::check()?;
+        Binaries::built().map(drop)
+    }
+
     /// Ends it, and says what could not be removed, which dropping it can only log.
     pub fn down(mut self) -> Result<()> {
         self.claim.clear()
@@ -184,7 +190,7 @@ impl Fleet {
 }
 
 struct Report {
-    clusters: Vec<(String, Vec<(&'static str, Duration)>, PathBuf)>,
+    clusters: Vec<(String, Vec<Step>, PathBuf)>,
     nodes: usize,
     took: Duration,
     memory: u64,

@@ -32,7 +32,7 @@ pub(crate) fn check() -> Result<()> {
     veth.and(nft)
 }
 
-/// Where a program is: in the PATH, or where only root's PATH leads.
+/// Where a program is in the PATH.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())

@@ -34,25 +34,32 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claims the first number that is free, having removed what its last holder left, and makes a folder for it below `parent`.
+    /// Claims the first number that is free, and makes a folder for it below `parent`.
     pub(crate) fn first_free(parent: &Path) -> Result<Self> {
         for number in 0..FLEETS {
-            let Some((mut lock, left)) = lock(number)? else { continue };
-            if left.as_deref().is_some_and(is_in_use) {
-                continue;
+            if let Some(claim) = Self::take(number, parent)? {
+                return Ok(claim);
             }
-            sweep(number, left.as_deref())?;
-            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-            let dir = parent.canonicalize()?.join(number.to_string());
-            lock.set_len(0)?;
-            lock.rewind()?;
-            lock.write_all(dir.as_os_str().as_encoded_bytes())?;
-            // What lies there is of a time before this lock.
-            remove(&dir)?;
-            fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-            return Ok(Self { number, dir, _lock: lock, done: false });
         }
         bail!("all {FLEETS} fleets that a machine can have are in use: `rig down` ends those that were kept")
+    }
+
+    /// Claims a number, if it is free, having removed what its last holder left.
+    fn take(number: u8, parent: &Path) -> Result<Option<Self>> {
+        let Some((mut lock, left)) = lock(number)? else { return Ok(None) };
+        if left.as_deref().is_some_and(is_in_use) {
+            return Ok(None);
+        }
+        sweep(number, left.as_deref())?;
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        let dir = parent.canonicalize()?.join(number.to_string());
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(dir.as_os_str().as_encoded_bytes())?;
+        // What lies there is of a time before this lock.
+        remove(&dir)?;
+        fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Some(Self { number, dir, _lock: lock, done: false }))
     }
 
     /// The fleet's number.
@@ -198,3 +205,6 @@ fn remove(dir: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;
