@@ -43,7 +43,7 @@ bench: setup-bench release ## Compare with nginx, HAProxy, Envoy and a bare Ping
 	cargo run --release --locked -p portolan-bench-micro
 	PORTOLAN_BIN=target/shipped/portolan benches/scale/scale.py
 
-crds: ## Write the definitions of the custom resources again, from their Rust types.
+crds: ## Write deploy/crds and deploy/docs/reference.md again, from the Rust types of the custom resources.
 	PORTOLAN_WRITE=1 cargo test --locked -p portolan-api crds
 
 release: setup ## The binary that is shipped, target/shipped/portolan: trained on the benchmarks' scenarios.
