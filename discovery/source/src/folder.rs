@@ -321,7 +321,12 @@ impl Folder {
 fn read_one(root: &Path, file: &str, known: Option<&Known>, reader: &mut ReadFile) -> Read {
     let path = join(root, file);
     let read = || {
-        let stamp = Stamp::settled(&fs::metadata(&path)?);
+        let metadata = fs::metadata(&path)?;
+        if metadata.is_dir() {
+            // It was a file.
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let stamp = Stamp::settled(&metadata);
         let text = String::from_utf8(fs::read(&path)?)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))?;
         Ok::<_, io::Error>((stamp, text))

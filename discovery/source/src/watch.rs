@@ -1,7 +1,7 @@
 //! When is a folder to be looked at again? The thread that watches it.
 //!
 //! Events of the file system (inotify) say which paths; a burst of them becomes one step. A slow poll finds what they miss:
-//! targets of links outside the folder, network file systems, a folder that was replaced. It takes a fiftieth of a
+//! what lies behind links, network file systems, a folder that was replaced. It takes a fiftieth of a
 //! core at most. The channel is bounded by its owner: while nobody receives, changes pile up as paths, and
 //! past a bound as "anything".
 
@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, Event, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -160,22 +160,34 @@ impl Watched {
     }
 
     fn events(root: &Path, shared: &Arc<Shared>) -> Result<RecommendedWatcher, notify::Error> {
-        let (shared, base) = (Arc::clone(shared), root.to_owned());
-        let mut watcher =
-            notify::recommended_watcher(move |event: Result<Event, notify::Error>| match event {
+        let folder = root.canonicalize()?;
+        // The same name in its real surroundings; the root of all has neither.
+        let around = root.parent().map(Path::canonicalize).transpose()?;
+        let named = around.as_ref().zip(root.file_name()).map(|(around, name)| around.join(name));
+        let (shared, base) = (Arc::clone(shared), folder.clone());
+        // A folder that is met again through a link inside would be told of by that path alone. So links are not followed, but for
+        // those that lead to the root.
+        let config = Config::default().with_follow_symlinks(false);
+        let mut watcher = RecommendedWatcher::new(
+            move |event: Result<Event, notify::Error>| match event {
                 Ok(event) if event.need_rescan() => shared.note(|dirt| dirt.anything = true),
                 Ok(event) if is_change(&event.kind) => shared.note(|dirt| {
-                    // Of the folder around it, only what becomes of the folder itself.
-                    for relative in event.paths.iter().filter_map(|path| path.strip_prefix(&base).ok()) {
-                        dirt.path(relative);
+                    for path in &event.paths {
+                        match path.strip_prefix(&base) {
+                            Ok(relative) => dirt.path(relative),
+                            // Of the folder around it, only what becomes of the folder itself.
+                            Err(_) => dirt.anything |= named.as_ref() == Some(path),
+                        }
                     }
                 }),
                 Ok(_) => {}
                 Err(_) => shared.note(|dirt| dirt.anything = true),
-            })?;
-        watcher.watch(root, RecursiveMode::Recursive)?;
-        if let Some(around) = root.parent() {
-            watcher.watch(around, RecursiveMode::NonRecursive)?;
+            },
+            config,
+        )?;
+        watcher.watch(&folder, RecursiveMode::Recursive)?;
+        if let Some(around) = around {
+            watcher.watch(&around, RecursiveMode::NonRecursive)?;
         }
         Ok(watcher)
     }

@@ -90,6 +90,20 @@ async fn changes_arrive() {
 }
 
 #[tokio::test]
+async fn a_file_may_become_a_folder() {
+    let (mut rig, _) = Rig::new(&[("a.yaml", "a 1")]).await;
+    fs::remove_file(rig.path("a.yaml")).unwrap();
+    fs::create_dir(rig.path("a.yaml")).unwrap();
+    rig.write("a.yaml/b.yaml", "b 1");
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(rig.next().await);
+    }
+    seen.sort();
+    assert_eq!(seen, ["+b1", "-a"]);
+}
+
+#[tokio::test]
 async fn swapped_links_arrive_in_one_step() {
     let (mut rig, _) = Rig::new(&[]).await;
     let version = |rig: &Rig, name: &str, generation: u32| {
@@ -205,6 +219,34 @@ fn a_swap_of_the_folder_itself_is_an_event() {
     let began = Instant::now();
     assert_eq!(shared.wait(began + SOON), Some(Dirt::anything()));
     assert!(began.elapsed() < SOON && watched.is_stale(&root));
+    let _watched = Watched::new(&root, &shared);
+    assert_eq!(told_of(&shared, &root, "a.yaml"), "a.yaml");
+}
+
+/// Writes a file, and gives the path by which it is told of.
+fn told_of(shared: &Shared, root: &Path, file: &str) -> String {
+    fs::write(root.join(file), "a 1").unwrap();
+    let dirt = shared.wait(Instant::now() + SOON).unwrap();
+    assert!(!dirt.anything, "by the poll");
+    dirt.paths.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// A folder that a link leads back to is told of by its own path, while the link is there and after.
+#[test]
+fn links_inside_do_not_rename_what_they_lead_to() {
+    let temp = TempDir::new().unwrap();
+    for folder in ["a", "b"] {
+        fs::create_dir(temp.path().join(folder)).unwrap();
+    }
+    symlink("..", temp.path().join("b/up")).unwrap();
+    symlink("../a", temp.path().join("b/a")).unwrap();
+    let shared = Arc::default();
+    let _watched = Watched::new(temp.path(), &shared);
+    assert_eq!(told_of(&shared, temp.path(), "1.yaml"), "1.yaml");
+    assert_eq!(told_of(&shared, temp.path(), "a/2.yaml"), "a/2.yaml");
+    fs::remove_dir_all(temp.path().join("b")).unwrap();
+    let _ = shared.wait(Instant::now() + SOON);
+    assert_eq!(told_of(&shared, temp.path(), "a/3.yaml"), "a/3.yaml");
 }
 
 #[tokio::test]
