@@ -42,7 +42,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(snapshot: Arc<Snapshot>, metrics: Arc<Metrics>, seed: u64) -> io::Result<Self> {
-        let shared = Self {
+        Ok(Self {
             snapshot: ArcSwap::new(snapshot),
             access: AccessLog::start(metrics.dropped_log_lines())?,
             clock: Clock::default(),
@@ -52,9 +52,7 @@ impl Shared {
             open: Arc::new(Open::default()),
             max_connections: AtomicU32::new(u32::MAX),
             random: AtomicU64::new(seed),
-        };
-        shared.limit_connections(None);
-        Ok(shared)
+        })
     }
 
     /// Sets how many connections there may be at once; what the open-file limit allows without. Each connection may need another
