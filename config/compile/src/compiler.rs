@@ -317,12 +317,12 @@ impl Compiler {
         load_balancer::merge(&self.store, claimants, |rule| rule.hosts.contains(pattern), shared)
     }
 
-    /// What serves names under the lb domain that are nobody's. Where a customer's wildcard lies above, it would take them: then
-    /// the fence, being more specific, decides in its place, and has what serves hosts that nobody does.
+    /// Keeps off the names under the lb domain that are nobody's what would take them: a customer's wildcard above, or the catch-all. The
+    /// fence, being more specific, decides in its place, and has no routes.
     fn fenced(&self, fence: &HostPattern) -> Option<Arc<VirtualHost>> {
-        let met = wider(fence).iter().any(|wildcard| self.plan.hosts.get(wildcard).is_some());
-        let nobody = || Arc::new(VirtualHost { routes: Box::new([]), shared: false });
-        met.then(|| self.plan.catch_all.clone().unwrap_or_else(nobody))
+        let met = self.plan.catch_all.is_some()
+            || wider(fence).iter().any(|wildcard| self.plan.hosts.get(wildcard).is_some());
+        met.then(|| Arc::new(VirtualHost { routes: Box::new([]), shared: false }))
     }
 
     fn set_conditions(&mut self, id: ObjectRef, found: Vec<Condition>, update: &mut Update) {

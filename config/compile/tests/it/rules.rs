@@ -343,12 +343,16 @@ fn wildcards_end_at_the_lb_domain() {
     assert_eq!(names, ["*.net"]);
 
     let found = after(&mut compiler, Some(Delta::Delete(lb_id("tokyo/shop"))));
-    assert_eq!(found, [ours.clone(), nobody.clone(), nobody.clone(), nobody, None], "a name that is gone");
+    assert_eq!(
+        found,
+        [ours.clone(), nobody.clone(), nobody.clone(), nobody.clone(), None],
+        "a name that is gone"
+    );
 
-    // Names that nobody has are the catch-all's, as all hosts that nobody serves.
+    // Regression: the catch-all took them.
     compiler.apply([apply(lb("tokyo/shop", 2, &["/t"]))]);
     let found = after(&mut compiler, Some(domain("lb.net", Some("tokyo"))));
-    assert_eq!(found, [ours.clone(), theirs.clone(), theirs.clone(), theirs, None]);
+    assert_eq!(found, [ours.clone(), theirs, nobody.clone(), nobody.clone(), None]);
 
     // Elsewhere the wildcard is what it was, and without a wildcard there is nothing to keep off.
     let found = after(&mut compiler, Some(domain("lb.org", None)));
@@ -356,7 +360,13 @@ fn wildcards_end_at_the_lb_domain() {
     let found = after(&mut compiler, Some(domain("lb.net", None)));
     assert_eq!(found[3], Some(vec![]));
     compiler.apply([Delta::Delete(lb_id("paris/wild"))]);
-    assert_eq!(all_routes(compiler.plan()).into_keys().collect::<Vec<_>>(), ["shop.tokyo.lb.net"]);
+    let keys =
+        |compiler: &portolan_compile::Compiler| all_routes(compiler.plan()).into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(&compiler), ["shop.tokyo.lb.net"]);
+    compiler.apply([domain("lb.net", Some("tokyo"))]);
+    assert_eq!(keys(&compiler), ["**.lb.net", "lb.net", "shop.tokyo.lb.net"], "the catch-all alone");
+    compiler.apply([Delta::Delete(lb_id("tokyo/shop"))]);
+    assert_eq!(keys(&compiler), Vec::<String>::new(), "no catch-all any more");
 }
 
 #[test]

@@ -457,6 +457,9 @@ fn a_catch_all_takes_what_nobody_else_serves() {
         let reply = portolan.get(host, "/").send();
         assert_eq!(reply.json()["name"], expected, "{host}");
     }
+    for host in ["nobody.paris.lb.test", "nobody.tokyo.lb.test", "lb.test"] {
+        assert_eq!(portolan.get(host, "/").send().status, 404, "{host} is a cluster's or nobody's");
+    }
     // HTTP/1.0 may do without a host; the HTTP/1.1 that goes upstream may not (RFC 9112 §3.2).
     let response = portolan.raw().send("GET / HTTP/1.0\r\n\r\n").response().unwrap();
     assert_eq!(response.status, 200, "{response:?}");
