@@ -41,8 +41,8 @@ pub(crate) fn serve(id: &ObjectRef, lb: &HttpLoadBalancer, policy: &SharedPolicy
     VirtualHost { routes: routes.collect(), shared: false }
 }
 
-/// The rules of some objects, oldest first, for which `wanted` holds, as one host, `shared` or not. Where several clusters say
-/// the same matches, the first such rule of each shares one route with the others'. `None` where there is no such rule.
+/// The rules of some objects, oldest first, for which `wanted` holds, as one host, `shared` or not. `None` where there is no such
+/// rule.
 pub(crate) fn merge<'a>(
     store: &Store,
     objects: impl Iterator<Item = &'a Arc<Object>>,
@@ -59,46 +59,63 @@ pub(crate) fn merge<'a>(
     {
         return Some(Arc::clone(served));
     }
-    let mut routes: Vec<Route> = Vec::new();
-    let mut first: BTreeMap<Vec<RouteMatch>, usize> = BTreeMap::new();
-    let tenant = |action: &Action| Arc::clone(&action.object.namespace);
-    let owner =
-        parts.first().and_then(|(_, served)| served.routes.first()?.actions.first()).map(|a| tenant(a));
-    let several = parts.iter().any(|(_, served)| {
-        served.routes.iter().flat_map(|route| &route.actions).any(|action| Some(tenant(action)) != owner)
-    });
-    for (lb, served) in parts {
-        for (rule, route) in lb.rules.iter().zip(&served.routes).filter(|(rule, _)| wanted(rule)) {
-            let position = routes.len();
-            if several {
-                let at = *first.entry(normalized(&rule.matches)).or_insert(position);
-                if let Some(Route { actions, .. }) = routes.get_mut(at)
-                    && route.actions.iter().all(|new| actions.iter().all(|old| tenant(old) != tenant(new)))
-                {
-                    let mut all = [&**actions, &*route.actions].concat();
-                    all.sort_by(|a, b| a.cluster().cmp(b.cluster()));
-                    *actions = all.into();
-                    continue;
-                }
-            }
-            routes.push(route.clone());
-        }
-    }
-    (!routes.is_empty()).then(|| Arc::new(VirtualHost { routes: routes.into(), shared }))
+    let routes = parts.iter().flat_map(|(lb, served)| lb.rules.iter().zip(&served.routes));
+    let routes: Vec<&Route> = routes.filter(|(rule, _)| wanted(rule)).map(|(_, route)| route).collect();
+    let mut actions = routes.iter().flat_map(|route| &route.actions);
+    let first = actions.next().map(|action| action.cluster());
+    let routes: Box<[Route]> = if actions.all(|action| Some(action.cluster()) == first) {
+        routes.into_iter().cloned().collect()
+    } else {
+        share(&routes)
+    };
+    (!routes.is_empty()).then(|| Arc::new(VirtualHost { routes, shared }))
 }
 
-/// Matches in an order of their own, so that those that mean the same compare equal.
-fn normalized(matches: &[RouteMatch]) -> Vec<RouteMatch> {
-    let mut normalized: Vec<_> = matches.to_vec();
-    if normalized.is_empty() {
-        normalized.push(RouteMatch::default());
+/// The routes of several clusters, an action each, as one host. A match that several clusters say has the actions of them all, by the
+/// first rule of each that says it; what a rule says besides stays its own. So a rule may come to several routes.
+fn share(routes: &[&Route]) -> Box<[Route]> {
+    let everything = [RouteMatch::default()];
+    let matches = |route: &'_ Route| if route.matches.is_empty() { 1 } else { route.matches.len() };
+    // By match of each rule, in their order: the rule, the match, its actions.
+    let mut said: Vec<(usize, &RouteMatch, Vec<Arc<Action>>)> = Vec::new();
+    let mut first: BTreeMap<RouteMatch, usize> = BTreeMap::new();
+    for (at, route) in routes.iter().enumerate() {
+        let own = if route.matches.is_empty() { &everything[..] } else { &route.matches };
+        for matching in own {
+            let position = *first.entry(normalized(matching)).or_insert(said.len());
+            match said.get_mut(position) {
+                Some((.., actions))
+                    if route
+                        .actions
+                        .iter()
+                        .all(|new| actions.iter().all(|old| old.cluster() != new.cluster())) =>
+                {
+                    actions.extend(route.actions.iter().cloned());
+                    actions.sort_by(|a, b| a.cluster().cmp(b.cluster()));
+                }
+                _ => said.push((at, matching, route.actions.to_vec())),
+            }
+        }
     }
-    for matching in &mut normalized {
-        matching.headers.sort_unstable();
-        matching.query.sort_unstable();
-    }
-    normalized.sort_unstable();
-    normalized.dedup();
+    let together = said.chunk_by(|(a, _, some), (b, _, others)| a == b && some == others);
+    let route = |together: &[(usize, &RouteMatch, Vec<Arc<Action>>)]| {
+        let (at, _, actions) = together.first()?;
+        let whole = routes[*at];
+        let matches = if together.len() == matches(whole) {
+            Arc::clone(&whole.matches)
+        } else {
+            together.iter().map(|(_, matching, _)| RouteMatch::clone(matching)).collect()
+        };
+        Some(Route { matches, actions: actions.as_slice().into() })
+    };
+    together.filter_map(route).collect()
+}
+
+/// A match in an order of its own, so that those that mean the same compare equal.
+fn normalized(matching: &RouteMatch) -> RouteMatch {
+    let mut normalized = matching.clone();
+    normalized.headers.sort_unstable();
+    normalized.query.sort_unstable();
     normalized
 }
 

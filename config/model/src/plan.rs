@@ -145,8 +145,8 @@ pub struct VirtualHost {
     pub shared: bool,
 }
 
-/// What is done with requests that match. Several clusters that share a host and say the same matches have one route with
-/// an action each.
+/// What is done with requests that match. Several clusters that share a host and say the same match have one route for it with
+/// an action each; so a rule may come to several routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// Any of these; empty means everything.

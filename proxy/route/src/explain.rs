@@ -41,7 +41,7 @@ pub struct Considered {
     pub objects: Vec<ObjectRef>,
     /// Which rule of the first of them, from 0.
     pub rule: u32,
-    /// Which of the rule's matches, from 0.
+    /// Which of the rule's matches, from 0; where clusters share the host, of those that these objects alone say.
     pub rule_match: u32,
     /// The match, in words.
     pub condition: String,

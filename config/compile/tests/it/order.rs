@@ -1,7 +1,7 @@
 //! The order in which deltas arrive never shows in the plan, an update leads from each plan to the next, and hosts belong
 //! to whom a naive reading of the rules gives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use portolan_compile::Compiler;
@@ -9,9 +9,10 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::*;
-use portolan_model::plan::{Plan, Update};
+use portolan_model::plan::{Plan, Route, Update, VirtualHost};
 use portolan_model::policy::PolicySpec;
 use portolan_model::pool::{EndpointSource, UpstreamTls, Verification};
+use portolan_model::route::RouteMatch;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -321,7 +322,24 @@ fn served(plan: &Plan, pattern: &str) -> Vec<String> {
         .map(|action| format!("{}#{}", action.object, action.rule))
         .collect();
     actions.sort();
+    // A rule may come to several routes.
+    actions.dedup();
     actions
+}
+
+/// Whether each match of a host goes to all clusters that say it.
+fn goes_to_all(host: &VirtualHost) -> bool {
+    let everything = [RouteMatch::default()];
+    let matches =
+        |route: &Route| if route.matches.is_empty() { everything.to_vec() } else { route.matches.to_vec() };
+    let mut said: BTreeMap<RouteMatch, Vec<BTreeSet<String>>> = BTreeMap::new();
+    for route in &host.routes {
+        let clusters: BTreeSet<_> = route.actions.iter().map(|action| action.cluster().to_owned()).collect();
+        for matching in matches(route) {
+            said.entry(matching).or_default().push(clusters.clone());
+        }
+    }
+    said.into_values().all(|routes| routes.iter().all(|others| others.is_subset(&routes[0])))
 }
 
 proptest! {
@@ -372,6 +390,8 @@ proptest! {
                 prop_assert_eq!(served(whole.plan(), pattern), naive_owners(&whole, pattern), "{}", pattern);
             }
         }
+
+        prop_assert!(whole.plan().hosts.iter().all(|(_, host)| goes_to_all(host)));
 
         for kind in Kind::ALL {
             prop_assert_eq!(compiler.number(kind), compiler.objects(kind).count());

@@ -255,6 +255,47 @@ fn shared_hosts_are_one_application() {
     }
 }
 
+/// Regression: rules became one only where all their matches were the same, else the older one's cluster got every request.
+#[test]
+fn clusters_share_a_host_match_by_match() {
+    for (say, tokyo, paris, expected) in [
+        ("one of two", &["/x /y"][..], &["/y"][..], &["/x -> tokyo/t#0", "/y -> paris/p#0 + tokyo/t#0"][..]),
+        ("the first of two", &["/y /x"], &["/y"], &["/y -> paris/p#0 + tokyo/t#0", "/x -> tokyo/t#0"]),
+        (
+            "all, in two rules",
+            &["/x /y"],
+            &["/y", "/x"],
+            &["/x -> paris/p#1 + tokyo/t#0", "/y -> paris/p#0 + tokyo/t#0"],
+        ),
+        (
+            "one between two",
+            &["/x /y /z"],
+            &["/y"],
+            &["/x -> tokyo/t#0", "/y -> paris/p#0 + tokyo/t#0", "/z -> tokyo/t#0"],
+        ),
+        ("two of three", &["/x /y /z"], &["/z /y"], &["/x -> tokyo/t#0", "/y /z -> paris/p#0 + tokyo/t#0"]),
+        ("more than the older", &["/y"], &["/x /y"], &["/y -> paris/p#0 + tokyo/t#0", "/x -> paris/p#0"]),
+        ("none at all", &[""], &["/x /"], &["-> paris/p#0 + tokyo/t#0", "/x -> paris/p#0"]),
+        (
+            "twice",
+            &["/x /x"],
+            &["/x", "/x"],
+            &["/x -> paris/p#0 + tokyo/t#0", "/x -> tokyo/t#0", "/x -> paris/p#1"],
+        ),
+        ("nothing in common", &["/x /y"], &["/z"], &["/x /y -> tokyo/t#0", "/z -> paris/p#0"]),
+    ] {
+        let on_it = |rules: &[&str]| rules.iter().map(|rule| format!("{rule} a.com")).collect::<Vec<_>>();
+        let (tokyo, paris) = (on_it(tokyo), on_it(paris));
+        let compiler = compile([
+            cluster("tokyo", |cluster| cluster.allowed_domains = domains(&["* shared"])),
+            cluster("paris", |cluster| cluster.allowed_domains = domains(&["* shared"])),
+            lb("tokyo/t", 1, &tokyo.iter().map(String::as_str).collect::<Vec<_>>()),
+            lb("paris/p", 2, &paris.iter().map(String::as_str).collect::<Vec<_>>()),
+        ]);
+        assert_eq!(routes(compiler.plan(), "a.com"), expected, "{say}");
+    }
+}
+
 /// Regression: whoever chooses between clusters took a host of one cluster for its own.
 #[test]
 fn a_shared_host_says_so() {
