@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use portolan_model::id::{Kind, ObjectRef};
 
-use crate::yaml::lines;
+use crate::reader::Source;
 
 /// How much of an offending value or line is shown.
 const SHOWN: usize = 100;
@@ -59,7 +59,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// For a terminal: the message, the line it is about with a mark under the place, and what to do.
-    pub fn render(&self, source: &str) -> String {
+    pub fn render(&self, source: &Source<'_>) -> String {
         let mut out = format!("{}: {}\n", self.severity, self.message);
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
@@ -103,11 +103,11 @@ impl Diagnostic {
     }
 
     /// The line, and where in it the place is, in characters from 0; long lines are cut around the place.
-    fn excerpt(&self, source: &str) -> Option<(String, usize)> {
+    fn excerpt(&self, source: &Source<'_>) -> Option<(String, usize)> {
         if self.secret {
             return None;
         }
-        let line = lines(source).nth(usize::try_from(self.line).ok()?.checked_sub(1)?)?;
+        let line = source.line(self.line)?;
         let column = usize::try_from(self.column).ok()?.saturating_sub(1);
         let skipped = if column > SHOWN { column - SHOWN / 2 } else { 0 };
         let cut: String = line

@@ -24,10 +24,35 @@ impl Step {
 pub struct FieldPath(pub Vec<Step>);
 
 impl FieldPath {
+    /// The path that is shown so; as much of it as can be made out.
+    pub fn parse(text: &str) -> Self {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        while let Some((step, behind)) = first_step(rest) {
+            steps.push(step);
+            rest = behind.strip_prefix('.').unwrap_or(behind);
+        }
+        Self(steps)
+    }
+
     /// Whether it leads to `other` or into it.
     pub fn is_under(&self, other: &FieldPath) -> bool {
         self.0.starts_with(&other.0)
     }
+}
+
+fn first_step(text: &str) -> Option<(Step, &str)> {
+    if let Some(quoted) = text.strip_prefix("[\"") {
+        let (name, behind) = quoted.split_once("\"]")?;
+        return Some((Step::field(name.to_owned()), behind));
+    }
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (number, behind) = bracketed.split_once(']')?;
+        return Some((Step::Index(number.parse().ok()?), behind));
+    }
+    let end = text.find(['.', '[']).unwrap_or(text.len());
+    let (name, behind) = text.split_at(end);
+    (!name.is_empty()).then(|| (Step::field(name.to_owned()), behind))
 }
 
 impl fmt::Display for FieldPath {
@@ -130,4 +155,27 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 fn prefix(lower: &str, other: &str) -> bool {
     let other = other.to_ascii_lowercase();
     other.starts_with(lower) || lower.starts_with(&other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_as_they_are_shown() {
+        for (text, steps) in [
+            ("", 0),
+            ("spec", 1),
+            ("spec.rules[0].backends[12].pool", 6),
+            ("data[\"tls.crt\"]", 2),
+            ("metadata.labels[\"portolan.dev/pool\"]", 3),
+            ("[0][1]", 2),
+        ] {
+            let path = FieldPath::parse(text);
+            assert_eq!((path.to_string().as_str(), path.0.len()), (text, steps));
+        }
+        for (text, made_out) in [("spec.rules[x].a", "spec.rules"), ("spec.[", "spec"), ("a..b", "a")] {
+            assert_eq!(FieldPath::parse(text).to_string(), made_out, "{text}");
+        }
+    }
 }

@@ -21,4 +21,4 @@ pub use convert::{Checks, Convert, Converted, Cx, Names, POOL_LABEL, Resource, f
 pub use crds::{crd_files, crds, definitions};
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{FieldError, FieldPath, Step};
-pub use reader::{FileObjects, Reader};
+pub use reader::{FileObjects, Reader, Source, Spot};

@@ -10,6 +10,7 @@
 //! Cost: each document is parsed once and walked a few times; nothing is kept but names that objects share.
 
 mod identity;
+mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,11 +22,13 @@ use portolan_model::intent::{Meta, Object, Place};
 use serde::Deserialize;
 
 use self::identity::{Identity, Who, identify};
+use self::source::locate;
+pub use self::source::{Source, Spot};
 use crate::convert::{Checks, Convert, Cx, Names, POOL_LABEL};
 use crate::diagnostic::{Diagnostic, Severity, is_secret};
 use crate::field::{At, FieldError, FieldPath, Step};
 use crate::kinds;
-use crate::shape::{Misfit, excerpt, spec_shape, unknown};
+use crate::shape::{Misfit, spec_shape, unknown};
 use crate::yaml::{DeError, Document, Node, Position, Problem, Value, documents, from_node, parse};
 
 /// Longer documents are refused unread. (An API server refuses objects past 1.5 MiB, but a `List` holds many.)
@@ -370,25 +373,6 @@ fn end_of_items(list: &Node<'_>) -> Option<Position> {
     let Value::Mapping(entries) = &list.value else { return None };
     let items = list.entry("items")?.at;
     entries.iter().map(|entry| entry.at).filter(|&at| at > items).min()
-}
-
-/// Where a field stands, and its text; the nearest field around it if it is not there.
-fn locate(root: &Node<'_>, path: &FieldPath) -> (Position, String) {
-    let mut node = root;
-    let mut owner = root.at;
-    for step in &path.0 {
-        let next = match (step, &node.value) {
-            (Step::Field(name), _) => node.entry(name).map(|entry| (entry.at, &entry.value)),
-            (Step::Index(index), Value::Sequence(items)) => items.get(*index).map(|item| (item.at, item)),
-            _ => None,
-        };
-        let Some((at, inner)) = next else { return (owner, String::new()) };
-        (owner, node) = (at, inner);
-    }
-    match &node.value {
-        Value::Scalar(text, _) if !text.is_empty() => (node.at, excerpt(node)),
-        _ => (owner, String::new()),
-    }
 }
 
 /// Keeps a secret out of what is shown.

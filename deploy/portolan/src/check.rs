@@ -1,34 +1,35 @@
 //! `portolan check`: what is wrong with a folder of manifests.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use portolan_api::{Diagnostic, Severity};
+use portolan_api::{Diagnostic, Severity, Source};
 use portolan_compile::Compiler;
 use portolan_model::id::Kind;
 use portolan_source::{Dirt, Folder};
 
+use crate::read::Limits;
 use crate::{print, read};
 
 pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
-    let (compiler, diagnostics) = compile(folder)?;
-    let mut sources: HashMap<&str, String> = HashMap::new();
-    let mut errors = 0;
-    for diagnostic in &diagnostics {
-        let source = sources
-            .entry(&diagnostic.file)
-            .or_insert_with(|| fs::read_to_string(folder.join(&diagnostic.file)).unwrap_or_default());
-        print::err(&(diagnostic.render(source) + "\n"));
-        errors += usize::from(diagnostic.severity == Severity::Error);
+    let (compiler, mut diagnostics) = compile(folder)?;
+    let (untold, placeless) = untold(folder, &compiler, &diagnostics);
+    diagnostics.extend(untold);
+    diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    let mut errors = placeless.len();
+    for of_file in diagnostics.chunk_by(|a, b| a.file == b.file) {
+        let text = fs::read_to_string(folder.join(&of_file[0].file)).unwrap_or_default();
+        let source = Source::new(&text);
+        for diagnostic in of_file {
+            print::err(&(diagnostic.render(&source) + "\n"));
+            errors += usize::from(diagnostic.severity == Severity::Error);
+        }
     }
-    let untold = untold(&compiler, &diagnostics);
-    for line in &untold {
+    for line in &placeless {
         print::err(&format!("{line}\n"));
     }
-    errors += untold.len();
     let plan = compiler.plan();
     let objects: usize = Kind::ALL.into_iter().map(|kind| compiler.number(kind)).sum();
     // Likely the wrong path. Of a folder that holds manifests of others only, the notes say so.
@@ -46,18 +47,25 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The conditions in lines, but for those that say again what a diagnostic has said.
-fn untold(compiler: &Compiler, diagnostics: &[Diagnostic]) -> Vec<String> {
+/// The conditions, but for those that say again what a diagnostic has said; those of objects that stand nowhere in lines.
+fn untold(folder: &Path, compiler: &Compiler, diagnostics: &[Diagnostic]) -> (Vec<Diagnostic>, Vec<String>) {
     let mut conditions: Vec<_> = compiler.plan().conditions.iter().collect();
     conditions.sort_by_key(|(object, _)| *object);
-    let mut lines = Vec::new();
+    let mut untold = Vec::new();
     for (object, conditions) in conditions {
         let place = compiler.object(object).and_then(|known| known.meta.place.clone());
-        let place = place.map_or_else(String::new, |place| format!("{place}: "));
-        let untold = conditions.iter().filter(|condition| !read::is_told(object, condition, diagnostics));
-        lines.extend(untold.map(|condition| format!("{place}error: {object}: {condition}")));
+        let news = conditions.iter().filter(|condition| !read::is_told(object, condition, diagnostics));
+        untold.extend(news.map(|condition| (object, condition, place.clone())));
     }
-    lines
+    let spots = read::locate(folder, &untold, Limits { files: usize::MAX, bytes: u64::MAX });
+    let (mut placed, mut placeless) = (Vec::new(), Vec::new());
+    for ((object, condition, place), spot) in untold.into_iter().zip(spots) {
+        match place {
+            Some(place) => placed.push(read::told(object, condition, &place, spot)),
+            None => placeless.push(format!("error: {object}: {condition}")),
+        }
+    }
+    (placed, placeless)
 }
 
 /// Reads and compiles a folder once.
@@ -88,9 +96,10 @@ mod tests {
         }
         fs::write(folder.path().join("fleet.yaml"), text).unwrap();
         let (compiler, diagnostics) = compile(folder.path()).unwrap();
-        let lines = untold(&compiler, &diagnostics);
-        let field = |line: &String| line.split(": ").nth(4).unwrap_or_default().to_owned();
-        (diagnostics.into_iter().map(|it| it.field).collect(), lines.iter().map(field).collect())
+        let (conditions, placeless) = untold(folder.path(), &compiler, &diagnostics);
+        assert!(placeless.is_empty(), "{placeless:?}");
+        let fields = |told: Vec<Diagnostic>| told.into_iter().map(|it| it.field).collect();
+        (fields(diagnostics), fields(conditions))
     }
 
     #[test]
@@ -119,6 +128,39 @@ mod tests {
         let (diagnostics, conditions) = fields(&[spec, spec]);
         let expected = owned(&["spec.rules[0].backends[0].pool"]);
         assert_eq!((diagnostics.len(), conditions), (1, expected), "it stands twice, and its pool nowhere");
+    }
+
+    /// Regression: a condition named the line of its document, and no column.
+    #[test]
+    fn a_condition_says_where_its_field_stands() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{PARIS}\n---\napiVersion: portolan.dev/v1alpha1\nkind: HTTPLoadBalancer\nmetadata:\n  name: shop\n  namespace: tenant-paris\nspec:\n  rules:\n    - backends:\n        - pool: gone\n"
+        );
+        fs::write(folder.path().join("fleet.yaml"), &text).unwrap();
+        let (compiler, diagnostics) = compile(folder.path()).unwrap();
+        let (conditions, _) = untold(folder.path(), &compiler, &diagnostics);
+        let shown: Vec<_> = conditions.iter().map(|told| told.render(&Source::new(&text))).collect();
+        let expected = "error: BackendNotFound: UpstreamPool tenant-paris/gone does not exist
+  --> fleet.yaml:11:17
+   |
+11 |         - pool: gone
+   |                 ^^^^
+   = object: HTTPLoadBalancer tenant-paris/shop
+   = field: spec.rules[0].backends[0].pool
+";
+        assert_eq!(shown, [expected]);
+
+        // What is written meanwhile is not guessed about, nor is more read than may be.
+        let limits = [(1, u64::MAX, true), (0, u64::MAX, false), (1, 10, false)];
+        let (object, conditions) = compiler.plan().conditions.iter().next().unwrap();
+        let place = compiler.object(object).and_then(|known| known.meta.place.clone());
+        let found = |limits| read::locate(folder.path(), &[(object, &conditions[0], place.clone())], limits);
+        for (files, bytes, expected) in limits {
+            assert_eq!(found(Limits { files, bytes })[0].is_some(), expected, "{files} files, {bytes} bytes");
+        }
+        fs::write(folder.path().join("fleet.yaml"), format!("# Longer.\n{text}")).unwrap();
+        assert_eq!(found(read::AGAIN), [None]);
     }
 
     /// Regression: a job that checked the wrong folder passed.

@@ -1,8 +1,22 @@
 //! Reading manifests, with the checks that need other crates' libraries.
 
-use portolan_api::{Checks, Diagnostic, Severity};
+use std::fs;
+use std::path::Path;
+
+use portolan_api::{Checks, Diagnostic, Severity, Source, Spot};
 use portolan_model::condition::{Condition, Reason};
-use portolan_model::id::ObjectRef;
+use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::intent::Place;
+
+/// How many files, and bytes of them, a running process reads again to say where fields stand.
+pub(crate) const AGAIN: Limits = Limits { files: 100, bytes: 16 << 20 };
+
+/// How much is read again.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+}
 
 /// What the reader leaves to libraries that it does without.
 pub(crate) const CHECKS: Checks = Checks {
@@ -18,6 +32,58 @@ pub(crate) fn is_told(object: &ObjectRef, condition: &Condition, diagnostics: &[
         && diagnostics.iter().any(|diagnostic| {
             diagnostic.object.as_ref() == Some(object) && diagnostic.field == condition.field
         })
+}
+
+/// Where the fields of conditions stand, given where their objects do: the files are read again. Nothing past `limits`, and where a
+/// file says something else by now.
+pub(crate) fn locate(
+    root: &Path,
+    conditions: &[(&ObjectRef, &Condition, Option<Place>)],
+    mut limits: Limits,
+) -> Vec<Option<Spot>> {
+    let mut placed: Vec<_> = (0..conditions.len())
+        .filter_map(|at| conditions[at].2.as_ref().map(|place| (&*place.file, place.line, at)))
+        .collect();
+    placed.sort_unstable();
+    let mut spots = vec![None; conditions.len()];
+    for group in placed.chunk_by(|a, b| a.0 == b.0).take(limits.files) {
+        let path = root.join(group[0].0);
+        let Some(rest) = fs::metadata(&path).ok().and_then(|file| limits.bytes.checked_sub(file.len()))
+        else {
+            continue;
+        };
+        limits.bytes = rest;
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let mut source = Source::new(&text);
+        for &(_, line, at) in group {
+            spots[at] = source.locate(conditions[at].0, line, &conditions[at].1.field);
+        }
+    }
+    spots
+}
+
+/// A condition as what is told of a manifest. Without a spot it is at the start of the object.
+pub(crate) fn told(
+    object: &ObjectRef,
+    condition: &Condition,
+    place: &Place,
+    spot: Option<Spot>,
+) -> Diagnostic {
+    let Spot { line, column, found } =
+        spot.unwrap_or_else(|| Spot { line: place.line, column: 1, found: String::new() });
+    Diagnostic {
+        severity: Severity::Error,
+        object: Some(object.clone()),
+        file: place.file.to_string(),
+        line,
+        column,
+        field: condition.field.clone(),
+        found,
+        message: format!("{:?}: {}", condition.reason, condition.message),
+        expected: None,
+        suggestion: None,
+        secret: object.kind == Kind::Secret,
+    }
 }
 
 /// Says what is wrong with a manifest.

@@ -1,7 +1,7 @@
 //! `portolan run`: the folder's changes through the compiler into the data plane, until told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -84,7 +84,13 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         share_ports: args.share_ports,
     })?;
     let compiler = Arc::new(Mutex::new(Compiler::new()));
-    let state = Arc::new(State::new(Arc::clone(&compiler), plane.view(), Arc::clone(&metrics), log));
+    let state = Arc::new(State::new(
+        args.config.clone(),
+        Arc::clone(&compiler),
+        plane.view(),
+        Arc::clone(&metrics),
+        log,
+    ));
 
     let (stop, stopped) = watch::channel(false);
     let mut ports = vec![admin(args.admin, &state, Scope::Full, stopped.clone()).await?];
@@ -106,7 +112,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         tokio::select! {
             batch = queue.recv() => {
                 let Some(batch) = batch else { anyhow::bail!("the folder is no longer watched") };
-                take_in(batch, &mut compiler.lock(), &mut plane, &state, &metrics);
+                take_in(batch, &args.config, &mut compiler.lock(), &mut plane, &state, &metrics);
                 unsettled = Some(Instant::now());
                 if let Some(up) = up.take() {
                     let (folder, admin) = (args.config.display(), args.admin);
@@ -164,18 +170,31 @@ fn give_memory_back() {
 }
 
 /// One step from one configuration to the next.
-fn take_in(batch: Batch, compiler: &mut Compiler, plane: &mut DataPlane, state: &State, metrics: &Metrics) {
+fn take_in(
+    batch: Batch,
+    folder: &Path,
+    compiler: &mut Compiler,
+    plane: &mut DataPlane,
+    state: &State,
+    metrics: &Metrics,
+) {
     for diagnostic in &batch.diagnostics {
         read::log(diagnostic);
     }
     let deltas = batch.deltas.len();
     let update = compiler.apply(batch.deltas);
     plane.apply(&update);
+    let mut untold = Vec::new();
     for (object, conditions) in &update.conditions {
-        for condition in conditions.iter().flat_map(|conditions| conditions.iter()) {
-            if !read::is_told(object, condition, &batch.diagnostics) {
-                tracing::warn!(%object, "{condition}");
-            }
+        let place = compiler.object(object).and_then(|known| known.meta.place.clone());
+        let conditions = conditions.iter().flat_map(|conditions| conditions.iter());
+        let news = conditions.filter(|condition| !read::is_told(object, condition, &batch.diagnostics));
+        untold.extend(news.map(|condition| (object, condition, place.clone())));
+    }
+    for ((object, condition, place), spot) in untold.iter().zip(read::locate(folder, &untold, read::AGAIN)) {
+        match place {
+            Some(place) => tracing::warn!("{}", read::told(object, condition, place, spot)),
+            None => tracing::warn!(%object, "{condition}"),
         }
     }
     metrics.set_objects(Kind::ALL.map(|kind| (kind.as_str(), compiler.number(kind))));

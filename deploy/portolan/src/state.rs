@@ -1,24 +1,28 @@
 //! The process as its admin port sees it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use portolan_admin::ExplainRequest;
+use portolan_admin::{ExplainRequest, Spot};
 use portolan_api::Diagnostic;
 use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
+use portolan_model::condition::Condition;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
 use portolan_proxy::{Lack, View};
 use serde_json::{Value, json};
 
-use crate::{log, verdict};
+use crate::{log, read, verdict};
 
 /// See the module's documentation.
 pub(crate) struct State {
+    /// Where the manifests lie.
+    folder: PathBuf,
     /// Held for a look-up, or as long as a batch takes.
     compiler: Arc<Mutex<Compiler>>,
     view: View,
@@ -41,6 +45,7 @@ struct Inner {
 
 impl State {
     pub(crate) fn new(
+        folder: PathBuf,
         compiler: Arc<Mutex<Compiler>>,
         view: View,
         metrics: Arc<Metrics>,
@@ -54,7 +59,15 @@ impl State {
             stopped_by: None,
             served: false,
         };
-        Self { compiler, view, metrics, log, inner: Mutex::new(inner), draining: AtomicBool::new(false) }
+        Self {
+            folder,
+            compiler,
+            view,
+            metrics,
+            log,
+            inner: Mutex::new(inner),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// This plan is in force now. `files` are those that `diagnostics` is about.
@@ -98,6 +111,20 @@ impl portolan_admin::State for State {
 
     fn place(&self, object: &ObjectRef) -> Option<Place> {
         self.compiler.lock().object(object)?.meta.place.clone()
+    }
+
+    fn spots(&self, conditions: &[(&ObjectRef, &Condition)]) -> Vec<Option<Spot>> {
+        let placed = {
+            let compiler = self.compiler.lock();
+            let place = |object| compiler.object(object).and_then(|known| known.meta.place.clone());
+            conditions
+                .iter()
+                .map(|&(object, condition)| (object, condition, place(object)))
+                .collect::<Vec<_>>()
+        };
+        let spots = read::locate(&self.folder, &placed, read::AGAIN);
+        let spot = |portolan_api::Spot { line, column, found }| Spot { line, column, found };
+        spots.into_iter().map(|found| found.map(spot)).collect()
     }
 
     fn diagnostics(&self) -> Value {

@@ -22,7 +22,7 @@ use tokio_util::io::{ReaderStream, SyncIoBridge};
 use crate::explain::ExplainRequest;
 use crate::guard::foreign_host;
 use crate::plan::{Filter, View};
-use crate::state::{Scope, State};
+use crate::state::{Scope, Spot, State};
 use crate::text::to_text;
 
 /// Plans that are being sent at once: each holds a thread for as long as its reader takes.
@@ -185,22 +185,36 @@ async fn plan(Shared(app): Shared<App>, Query(query): Query<Vec<(String, String)
 struct Ailing {
     object: ObjectRef,
     place: Option<Place>,
-    conditions: Arc<[Condition]>,
+    conditions: Vec<Found>,
+}
+
+/// A condition, and where its field stands.
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    condition: Condition,
+    #[serde(flatten)]
+    spot: Option<Spot>,
 }
 
 async fn conditions(Shared(app): Shared<App>) -> Response {
     let found = blocking(&app, |state| {
         let plan = state.plan();
-        let mut ailing: Vec<Ailing> = plan
-            .conditions
+        let mut objects: Vec<_> = plan.conditions.iter().collect();
+        objects.sort_unstable_by_key(|(object, _)| *object);
+        let each =
+            objects.iter().flat_map(|&(object, conditions)| conditions.iter().map(move |it| (object, it)));
+        let mut spots = state.spots(&each.collect::<Vec<_>>()).into_iter();
+        let mut found =
+            |condition: &Condition| Found { condition: condition.clone(), spot: spots.next().flatten() };
+        let ailing: Vec<Ailing> = objects
             .iter()
-            .map(|(object, conditions)| Ailing {
+            .map(|&(object, conditions)| Ailing {
                 place: state.place(object),
                 object: object.clone(),
-                conditions: Arc::clone(conditions),
+                conditions: conditions.iter().map(&mut found).collect(),
             })
             .collect();
-        ailing.sort_unstable_by(|a, b| a.object.cmp(&b.object));
         serde_json::to_vec(&json!({
             "revision": plan.revision,
             "conditions": ailing,

@@ -18,5 +18,5 @@ mod text;
 
 pub use explain::{ExplainError, ExplainRequest};
 pub use serve::serve;
-pub use state::{Scope, State};
+pub use state::{Scope, Spot, State};
 pub use text::to_text;

@@ -1,8 +1,10 @@
 //! What the admin port is told by the rest of the process.
 
+use portolan_model::condition::Condition;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::explain::ExplainRequest;
@@ -19,6 +21,11 @@ pub trait State: Send + Sync + 'static {
     /// Where an object stands, if it came from a folder.
     fn place(&self, _object: &ObjectRef) -> Option<Place> {
         None
+    }
+
+    /// Where the fields of these conditions stand, one answer for each; nothing where that cannot be told.
+    fn spots(&self, conditions: &[(&ObjectRef, &Condition)]) -> Vec<Option<Spot>> {
+        vec![None; conditions.len()]
     }
 
     /// All metrics, in Prometheus' text format.
@@ -38,6 +45,17 @@ pub trait State: Send + Sync + 'static {
 
     /// The filter in force.
     fn log_level(&self) -> String;
+}
+
+/// Where in its file a field stands, both from 1, and what is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Spot {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+    /// The text; empty where the field is missing, spans lines, or is secret.
+    pub found: String,
 }
 
 /// How much of it a port offers.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use portolan_admin::{ExplainRequest, Scope, State, serve};
+use portolan_admin::{ExplainRequest, Scope, Spot, State, serve};
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef};
@@ -41,6 +41,11 @@ impl State for Fake {
 
     fn place(&self, object: &ObjectRef) -> Option<Place> {
         (&*object.name == "shop").then(|| Place { file: "paris.yaml".into(), line: 7 })
+    }
+
+    fn spots(&self, conditions: &[(&ObjectRef, &Condition)]) -> Vec<Option<Spot>> {
+        let spot = || Some(Spot { line: 12, column: 5, found: "gone".into() });
+        conditions.iter().map(|(object, _)| spot().filter(|_| &*object.name == "shop")).collect()
     }
 
     fn metrics(&self) -> String {
@@ -229,11 +234,15 @@ fn conditions_say_where_things_stand() {
     let json: Value = serde_json::from_str(&port.curl("/conditions", &[])).unwrap();
     let object = |name| json!({ "kind": "HTTPLoadBalancer", "namespace": "tenant-paris", "name": name });
     let condition = |field| json!({ "type": "ResolvedRefs", "reason": "BackendNotFound", "field": field, "message": "no such pool" });
+    let mut at_its_field = condition("spec.rules[0]");
+    for (key, value) in [("line", json!(12)), ("column", json!(5)), ("found", json!("gone"))] {
+        at_its_field[key] = value;
+    }
     let expected = json!({
         "revision": 1,
         "conditions": [
             { "object": object("blog"), "place": null, "conditions": [condition("")] },
-            { "object": object("shop"), "place": { "file": "paris.yaml", "line": 7 }, "conditions": [condition("spec.rules[0]")] },
+            { "object": object("shop"), "place": { "file": "paris.yaml", "line": 7 }, "conditions": [at_its_field] },
         ],
         "diagnostics": [{ "file": "a.yaml", "line": 3 }],
     });

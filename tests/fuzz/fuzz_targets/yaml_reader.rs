@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portolan_api::{Checks, FileObjects, Reader};
+use portolan_api::{Checks, FileObjects, Reader, Source};
 
 const CHECKS: Checks = Checks {
     regex: |_| Ok(()),
@@ -18,10 +18,11 @@ const NEIGHBOUR: &str =
 fn holds(read: &FileObjects, text: &str) {
     // YAML breaks lines at a carriage return alone too (YAML 1.2, section 5.4).
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
+    let source = Source::new(text);
     for (index, told) in read.all_diagnostics().into_iter().enumerate() {
         assert!(told.line >= 1 && told.column >= 1 && told.line as usize <= lines, "{told}");
         if index < 4 {
-            told.render(text);
+            told.render(&source);
         }
     }
 }

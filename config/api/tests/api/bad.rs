@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use portolan_api::Source;
+use portolan_model::id::{Kind, ObjectRef};
+
 use crate::support::{manifest, read};
 
 /// What is wrong, the kind, and a spec of it.
@@ -419,7 +422,7 @@ fn wrong_manifests_are_told_what_is_wrong() {
         assert!(!told.is_empty(), "{name} is told nothing");
         let _ = writeln!(shown, "### {name}\n");
         for told in told {
-            let _ = writeln!(shown, "{told}\n\n{}", told.render(&text));
+            let _ = writeln!(shown, "{told}\n\n{}", told.render(&Source::new(&text)));
         }
         assert!(!shown.contains("hunter"), "{name} shows a secret");
     }
@@ -488,5 +491,49 @@ fn a_torn_item_does_not_take_its_neighbours() {
         assert_eq!((names.join(" ").as_str(), lost.join(" ").as_str()), (objects, invalid), "{what}");
         assert_eq!(read.diagnostics.len(), nobodys, "{what}: {:?}", read.diagnostics);
         assert!(read.torn, "{what}");
+    }
+}
+
+#[test]
+fn fields_are_found_again() {
+    const FILE: &str = "\u{feff}# Paris.
+---
+# Its pool is elsewhere.
+apiVersion: portolan.dev/v1alpha1
+kind: HTTPLoadBalancer
+metadata: {name: shop, namespace: tenant-paris}
+spec:
+  rules:
+    - backends:
+        - {pool: here}
+        - pool: gone
+---
+{apiVersion: v1, kind: List, items: [
+  {apiVersion: v1, kind: Secret, metadata: {name: a, namespace: tenant-paris}, stringData: {tls.key: hunter2}}, {apiVersion: v1,
+  kind: ConfigMap, metadata: {name: b, namespace: tenant-paris}, data: {ca.crt: none}}]}
+";
+    let mut source = Source::new(FILE);
+    let mut find = |kind, name, line, field| {
+        let spot = source.locate(&ObjectRef::new(kind, "tenant-paris", name), line, field);
+        spot.map(|spot| (spot.line, spot.column, spot.found))
+    };
+    let shop = |field| (Kind::HttpLoadBalancer, "shop", 4, field);
+    for (what, (kind, name, line, field), expected) in [
+        ("a scalar", shop("spec.rules[0].backends[1].pool"), Some((11, 17, "gone"))),
+        ("a mapping", shop("spec.rules[0].backends[0]"), Some((10, 11, ""))),
+        ("a field that is missing", shop("spec.rules[0].timeouts.request"), Some((9, 7, ""))),
+        ("nothing of it is there", shop("status.x"), Some((4, 1, ""))),
+        ("the object as a whole", shop(""), Some((4, 1, ""))),
+        ("no path", shop("]["), Some((4, 1, ""))),
+        ("a secret", (Kind::Secret, "a", 14, "stringData[\"tls.key\"]"), Some((14, 102, ""))),
+        ("an item on the same line", (Kind::ConfigMap, "b", 14, "data[\"ca.crt\"]"), Some((15, 81, "none"))),
+        ("another line", (Kind::HttpLoadBalancer, "shop", 5, "spec"), None),
+        ("another name", (Kind::HttpLoadBalancer, "blog", 4, "spec"), None),
+        ("another kind", (Kind::UpstreamPool, "shop", 4, "spec"), None),
+        ("a line that is not there", (Kind::UpstreamPool, "shop", 99, "spec"), None),
+        ("line 0", (Kind::UpstreamPool, "shop", 0, "spec"), None),
+    ] {
+        let expected = expected.map(|(line, column, found)| (line, column, found.to_owned()));
+        assert_eq!(find(kind, name, line, field), expected, "{what}");
     }
 }

@@ -1,5 +1,7 @@
 //! Whatever bytes come, the reader answers, and an answer names a place that exists.
 
+use portolan_api::Source;
+use portolan_model::intent::Meta;
 use proptest::prelude::*;
 
 use crate::examples::examples;
@@ -10,6 +12,7 @@ fn holds(text: &str) {
     let read = read(text);
     // YAML breaks lines at a carriage return alone too (YAML 1.2.2 §5.4).
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
+    let mut source = Source::new(text);
     for (index, told) in read.all_diagnostics().into_iter().enumerate() {
         assert!(told.line >= 1 && told.column >= 1 && told.line as usize <= lines, "{told}");
         assert!(!told.message.is_empty());
@@ -17,8 +20,16 @@ fn holds(text: &str) {
         let shown: String = sentence.chars().take(200).collect();
         assert!(sentence.len() < 20_000, "{} bytes: {shown}…", sentence.len());
         if index < 100 {
-            told.render(text);
+            told.render(&source);
         }
+    }
+    for Meta { id, place, .. } in read.objects.iter().map(|object| &object.meta) {
+        let line = place.as_ref().map_or(0, |place| place.line);
+        let spot = source.locate(id, line, "spec.rules[0].backends[0].pool");
+        assert!(
+            spot.is_some_and(|spot| spot.line >= line && source.line(spot.line).is_some()),
+            "{id} is not found again"
+        );
     }
     for (id, told) in &read.invalid {
         assert!(!told.is_empty() && told.iter().all(|told| told.object.as_ref() == Some(id)));
@@ -144,6 +155,9 @@ fn carriage_returns_end_lines() {
             read.objects.iter().map(|object| object.meta.place.clone().unwrap().line).collect();
         let told: Vec<_> = read.all_diagnostics().into_iter().map(|told| told.line).collect();
         assert_eq!((places, told), (vec![2], vec![11]), "{line_break:?}");
-        assert!(read.all_diagnostics()[0].render(&text).contains("11 | spec: {}"), "{line_break:?}");
+        assert!(
+            read.all_diagnostics()[0].render(&Source::new(&text)).contains("11 | spec: {}"),
+            "{line_break:?}"
+        );
     }
 }
