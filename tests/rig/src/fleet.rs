@@ -56,7 +56,7 @@ impl Options {
         self
     }
 
-    /// The binary that containers of an image run: the image's name with a tag or without.
+    /// The binary that containers of an image run: the image's name with a tag or without. The echo server and Portolan are known.
     pub fn image(mut self, name: &str, binary: &Path) -> Self {
         self.images.insert(name.to_owned(), binary.to_owned());
         self
@@ -104,7 +104,7 @@ impl Fleet {
     pub async fn up(options: Options) -> Result<Self> {
         options.check()?;
         machine::check()?;
-        let rig = site::rig()?;
+        let rig = site::built("rig", "RIG_BIN")?;
         let binaries = Binaries::find()?;
         let began = Instant::now();
         let parent = std::env::var_os("RIG_DIR").map_or_else(|| PathBuf::from(DIR), PathBuf::from);
@@ -112,8 +112,7 @@ impl Fleet {
         let addresses = Addresses { fleet: claim.number() };
         let dir = claim.dir().to_owned();
         let images = dir.join("images.yaml");
-        std::fs::write(&images, serde_saphyr::to_string(&options.images)?)
-            .with_context(|| format!("cannot write {}", images.display()))?;
+        write_images(&images, &known(&binaries).into_iter().chain(options.images).collect())?;
         let wan = Arc::new(Wan::create(addresses)?);
         let site = Arc::new(Site { addresses, dir, wan, binaries, rig, images, nodes: AtomicU8::new(0) });
         let numbered = (0..).zip(&options.clusters);
@@ -164,14 +163,24 @@ impl Fleet {
         Ok(Link::between(&self.site.wan, &nodes(one)?, &nodes(other)?))
     }
 
+    /// Says which binary containers of an image run, while the fleet runs.
+    pub fn add_image(&self, name: &str, binary: &Path) -> Result<()> {
+        let file = &self.site.images;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut images: BTreeMap<String, PathBuf> = serde_saphyr::from_str(&text)?;
+        images.insert(name.to_owned(), binary.to_owned());
+        write_images(file, &images)
+    }
+
     /// Its folder: logs, kubeconfigs, databases.
     pub fn dir(&self) -> &Path {
         &self.site.dir
     }
 
-    /// Memory of all its processes but pods, in bytes.
+    /// Memory of all its processes, pods too, in bytes.
     pub fn memory(&self) -> u64 {
-        memory(&self.site.dir)
+        process::memory(&claim::processes(self.claim.number(), Some(self.claim.dir())))
     }
 
     /// What it took to start it, for people.
@@ -187,6 +196,23 @@ impl Fleet {
             memory: self.memory(),
         }
     }
+}
+
+/// The images that every fleet knows: the echo server, as it is called by the Gateway API's conformance suite and by us, and Portolan where
+/// it is built.
+fn known(binaries: &Binaries) -> BTreeMap<String, PathBuf> {
+    let echo =
+        ["echo", "registry.k8s.io/gateway-api/echo-basic"].map(|name| (name, binaries.echo_basic.clone()));
+    let portolan = site::built("portolan", "PORTOLAN_BIN").ok().map(|path| ("portolan", path));
+    echo.into_iter().chain(portolan).map(|(name, path)| (name.to_owned(), path)).collect()
+}
+
+/// In one step: kubelets read it at any time.
+fn write_images(file: &Path, images: &BTreeMap<String, PathBuf>) -> Result<()> {
+    let aside = file.with_extension("new");
+    let written =
+        std::fs::write(&aside, serde_saphyr::to_string(images)?).and_then(|()| std::fs::rename(&aside, file));
+    written.with_context(|| format!("cannot write {}", file.display()))
 }
 
 struct Report {
@@ -211,11 +237,6 @@ impl Display for Report {
             self.memory / 1_000_000
         )
     }
-}
-
-fn memory(dir: &Path) -> u64 {
-    let records: Vec<_> = Record::below(dir).into_iter().map(|(_, record)| record).collect();
-    process::memory(&records)
 }
 
 /// A fleet that outlives its maker, as `rig` sees it.
@@ -250,9 +271,9 @@ impl Kept {
         processes
     }
 
-    /// Memory of all its processes but pods, in bytes.
+    /// Memory of all its processes, pods too, in bytes.
     pub fn memory(&self) -> u64 {
-        memory(&self.dir)
+        process::memory(&claim::processes(self.number, Some(&self.dir)))
     }
 
     /// Ends every fleet that no running process holds, and removes what crashed ones left. Says which.

@@ -1,6 +1,7 @@
 //! `rig`: clusters for people and for scripts; tests use the library.
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -31,6 +32,9 @@ enum Command {
         /// Nodes of each cluster.
         #[arg(long, default_value_t = 1)]
         nodes: usize,
+        /// A binary that containers of an image run, as NAME=PATH.
+        #[arg(long = "image", value_parser = image)]
+        images: Vec<(String, PathBuf)>,
     },
     /// End what `up` started, and remove what crashed tests left.
     Down,
@@ -63,7 +67,10 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Build => Binaries::find().map(drop),
-        Command::Up { clusters, nodes } => up(Options::new(clusters).nodes(nodes)).await,
+        Command::Up { clusters, nodes, images } => {
+            let options = Options::new(clusters).nodes(nodes);
+            up(images.iter().fold(options, |options, (name, path)| options.image(name, path))).await
+        }
         Command::Down => {
             for number in Kept::end_all()? {
                 println!("fleet {number} is gone");
@@ -73,6 +80,12 @@ async fn run(command: Command) -> Result<()> {
         Command::Status => status().await,
         Command::Kubectl { cluster, args } => kubectl(&cluster, &args),
     }
+}
+
+fn image(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("it is NAME=PATH")?;
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), path))
 }
 
 async fn up(options: Options) -> Result<()> {

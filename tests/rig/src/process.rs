@@ -53,7 +53,7 @@ pub struct Record {
 
 impl Record {
     /// That of a process that is alive.
-    fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
         (!stat.dead).then_some(Self { pid, started: stat.started })
     }
@@ -208,7 +208,11 @@ impl Process {
 impl Drop for Process {
     /// Reaps it if it has ended, so that no zombie stays.
     fn drop(&mut self) {
-        let _ = self.running().child.try_wait();
+        let mut running = self.running();
+        if !running.record.is_some_and(|record| record.is_alive()) {
+            // Its first thread is gone; the last one follows at once.
+            let _ = running.child.wait();
+        }
     }
 }
 

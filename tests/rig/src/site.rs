@@ -35,15 +35,15 @@ impl Site {
     }
 }
 
-/// The binary `rig`: `$RIG_BIN`, ourselves, or what cargo built beside this test.
-pub(crate) fn rig() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("RIG_BIN") {
+/// A binary of this workspace: what the variable says, ourselves, or what cargo built beside us.
+pub(crate) fn built(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
     let ours = std::env::current_exe().context("no path of our own")?;
-    let folders = ours.ancestors().skip(1).take(2);
-    let mut found = folders.map(|folder| folder.join("rig")).filter(|path| path.is_file());
-    found.next().with_context(|| {
-        format!("no binary `rig` near {}: cargo build -p portolan-rig, or set RIG_BIN", ours.display())
-    })
+    // Tests are in `deps`, a folder below.
+    let mut folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    folders
+        .find(|path| path.is_file())
+        .with_context(|| format!("no binary `{name}` near {}: build it, or set {variable}", ours.display()))
 }

@@ -3,11 +3,14 @@
 #![allow(clippy::expect_used, clippy::panic)] // a test that cannot go on says so and fails
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace as Scope, Node as NodeObject};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use portolan_rig::cluster::{connect, is_ready};
 use portolan_rig::net::Namespace;
 use portolan_rig::{Cluster, Fleet, Node, Options, wait};
@@ -148,4 +151,32 @@ async fn becomes_ready(nodes: &Api<NodeObject>, node: &Node, wanted: bool) {
     let condition = |node: Option<&NodeObject>| node.is_some_and(|node| is_ready(node) == wanted);
     let seen = tokio::time::timeout(LONG, await_condition(nodes.clone(), node.name(), condition)).await;
     seen.unwrap_or_else(|_| panic!("{} never became ready: {wanted}", node.name())).expect("a watch");
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: twenty fleets, one after another"]
+async fn twenty_fleets_leave_nothing() {
+    if let Err(missing) = Fleet::can_start() {
+        eprintln!("skipped: {missing:#}");
+        return;
+    }
+    let before = open_files();
+    for _ in 0..20 {
+        let fleet = Fleet::up(Options::new(["lb", "paris"])).await.expect("a fleet");
+        let dir = fleet.dir().to_owned();
+        let number = dir.file_name().expect("a number").to_string_lossy().into_owned();
+        println!("{}", fleet.report());
+        fleet.down().expect("nothing stays");
+        assert!(!dir.exists());
+        assert!(!Path::new(&format!("/sys/class/net/rig{number}")).exists());
+        assert_eq!(Namespace::list(&format!("rig{number}-")), Vec::<String>::new());
+        assert_eq!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD), "a child is left");
+    }
+    // The clients' connections are closed by tasks in the background.
+    let closed = || async { (open_files() <= before).then_some(()) };
+    wait::until("files to be closed", LONG, closed).await.expect("no file stays open");
+}
+
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("our own").count()
 }

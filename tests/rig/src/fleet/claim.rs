@@ -163,20 +163,27 @@ fn is_in_use(dir: &Path) -> bool {
     dir.join(KEPT).exists() && Record::below(dir).iter().any(|(_, record)| record.is_alive())
 }
 
+/// The processes of a fleet: those in its namespaces, whoever started them, and those recorded in its folder.
+pub(crate) fn processes(number: u8, dir: Option<&Path>) -> Vec<Record> {
+    let names = Namespace::list(&prefix(number));
+    // One that is gone by now has no processes.
+    let namespaces: Vec<_> = names.iter().filter_map(|name| Namespace::open(name).ok()).collect();
+    let mut found = process::inside(&namespaces);
+    let recorded = dir.map(Record::below).unwrap_or_default().into_iter().map(|(_, record)| record);
+    found.extend(recorded.filter(Record::is_alive));
+    found.sort_by_key(Record::pid);
+    found.dedup();
+    found
+}
+
 /// Removes all that a fleet of that number has; its lock is held.
 fn sweep(number: u8, dir: Option<&Path>) -> Result<()> {
-    let names = || Namespace::list(&prefix(number));
-    process::kill_all(|| {
-        let namespaces: Vec<_> = names().iter().filter_map(|name| Namespace::open(name).ok()).collect();
-        let recorded = dir.map(Record::below).unwrap_or_default();
-        let recorded = recorded.into_iter().map(|(_, record)| record).filter(Record::is_alive);
-        process::inside(&namespaces).into_iter().chain(recorded).collect()
-    })?;
+    process::kill_all(|| processes(number, dir))?;
     let host = format!("rig{number}");
     if nix::net::if_::if_nametoindex(host.as_str()).is_ok() {
         net::ip(None, &format!("link delete {host}"))?;
     }
-    let names = names();
+    let names = Namespace::list(&prefix(number));
     if !names.is_empty() {
         net::ip(None, &names.iter().map(|name| format!("netns delete {name}\n")).collect::<String>())?;
     }
