@@ -12,7 +12,7 @@
 //!
 //! A fleet goes when it is dropped: processes, namespaces, links, files. It takes some five seconds to come and one to go.
 
-mod claim;
+pub(crate) mod claim;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -32,9 +32,6 @@ use crate::net::{Link, Wan};
 use crate::process::{self, Record};
 use crate::site::{self, Site};
 use claim::Claim;
-
-/// Where fleets have their folders, unless `RIG_DIR` says otherwise.
-const DIR: &str = "/run/portolan-rig";
 
 /// What a fleet is to be.
 #[derive(Clone, Debug)]
@@ -99,15 +96,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts clusters beside each other, and returns when all can run pods. Fails with one sentence before anything is started where this
-    /// machine cannot carry them; whatever fails later, nothing stays.
+    /// Starts clusters beside each other, in a folder below `/run/portolan-rig` or `$RIG_DIR`, and returns when all can run pods. Fails with
+    /// one sentence before anything is started where this machine cannot carry them; whatever fails later, nothing stays.
     pub async fn up(options: Options) -> Result<Self> {
         options.check()?;
         machine::check()?;
         let rig = site::built("rig", "RIG_BIN")?;
         let binaries = Binaries::find()?;
         let began = Instant::now();
-        let parent = std::env::var_os("RIG_DIR").map_or_else(|| PathBuf::from(DIR), PathBuf::from);
+        let parent = std::env::var_os("RIG_DIR").map_or_else(|| PathBuf::from(claim::HOME), PathBuf::from);
         let claim = Claim::first_free(&parent)?;
         let addresses = Addresses { fleet: claim.number() };
         let dir = claim.dir().to_owned();

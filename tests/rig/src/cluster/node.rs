@@ -54,15 +54,6 @@ impl Place {
         let (name, number, pods) = (format!("{cluster}-{index}"), site.next_node()?, pods(index));
         let namespace = Namespace::create(&format!("rig{}-{name}", site.addresses.fleet))?;
         site.wan.join(&namespace, number, cluster_number, &pods)?;
-        // Nobody outside the cluster knows the way back to a pod.
-        namespace.nft(&format!(
-            "table ip rig {{
-               chain postrouting {{
-                 type nat hook postrouting priority srcnat;
-                 ip saddr {PODS} ip daddr != {PODS} oifname eth0 masquerade
-               }}
-             }}"
-        ))?;
         let (address, _) = site.addresses.node(number);
         let dir = site.dir.join(cluster).join(&name);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -192,7 +183,7 @@ impl Node {
         self.kill()
     }
 
-    /// Starts its kubelet and its kube-proxy again.
+    /// Starts its kubelet and its kube-proxy again; what else a first node carries is for [`Cluster::start`](super::Cluster::start).
     pub fn start(&self) -> Result<()> {
         self.kubelet.restart()?;
         self.proxy.restart()

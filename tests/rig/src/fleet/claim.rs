@@ -18,8 +18,8 @@ use crate::addresses::FLEETS;
 use crate::net::{self, Namespace};
 use crate::process::{self, Record};
 
-/// Where locks stand, whatever the folders of fleets are: numbers belong to the machine.
-const LOCKS: &str = "/run/portolan-rig";
+/// Where locks stand, whatever the folders of fleets are, for numbers belong to the machine; and folders, unless they are to be elsewhere.
+pub(crate) const HOME: &str = "/run/portolan-rig";
 /// The file that marks a fleet that outlives its maker.
 const KEPT: &str = "kept";
 
@@ -126,7 +126,7 @@ fn lock(number: u8) -> Result<Option<(File, Option<PathBuf>)>> {
     let path = path(number);
     let failed = || format!("cannot lock {}", path.display());
     loop {
-        fs::create_dir_all(LOCKS).with_context(failed)?;
+        fs::create_dir_all(HOME).with_context(failed)?;
         let mut file = File::options()
             .create(true)
             .truncate(false)
@@ -151,7 +151,7 @@ fn lock(number: u8) -> Result<Option<(File, Option<PathBuf>)>> {
 }
 
 fn path(number: u8) -> PathBuf {
-    Path::new(LOCKS).join(format!("{number}.lock"))
+    Path::new(HOME).join(format!("{number}.lock"))
 }
 
 /// How the names of a fleet's namespaces begin.
@@ -198,9 +198,8 @@ fn retire(number: u8, dir: Option<&Path>) -> Result<()> {
     sweep(number, dir)?;
     let file = path(number);
     fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-    // Others may stand in these.
-    let _ = dir.and_then(Path::parent).map(fs::remove_dir);
-    let _ = fs::remove_dir(LOCKS);
+    // Others may stand there.
+    let _ = fs::remove_dir(HOME);
     Ok(())
 }
 

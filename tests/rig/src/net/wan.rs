@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{Namespace, ip};
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, PODS};
 
 /// The table of the first cluster.
 const TABLE: u32 = 100;
@@ -75,6 +75,15 @@ impl Wan {
              route add default via {gateway}",
             self.namespace.name()
         ))?;
+        // Outside of its cluster nobody knows the way back to a pod.
+        node.nft(&format!(
+            "table ip rig {{
+               chain postrouting {{
+                 type nat hook postrouting priority srcnat;
+                 ip saddr {PODS} ip daddr != {PODS} oifname eth0 masquerade
+               }}
+             }}"
+        ))?;
         self.namespace.ip(&format!(
             "address add {gateway}/30 dev {link}\n\
              link set {link} up\n\
@@ -133,3 +142,6 @@ impl Link {
 fn interface(node: u8) -> String {
     format!("n{node}")
 }
+
+#[cfg(test)]
+mod tests;
