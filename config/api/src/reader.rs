@@ -184,7 +184,7 @@ impl Reading<'_> {
     }
 
     fn object(&mut self, node: &Node<'_>, identity: Identity<'_>, mut flaws: Vec<Diagnostic>) {
-        let Identity { kind, id, pool, misfits } = identity;
+        let Identity { kind, id, pool, created, misfits } = identity;
         let whole = flaws.is_empty();
         // What cuts a document short explains what it lacks.
         let result = if whole {
@@ -211,7 +211,10 @@ impl Reading<'_> {
             flaws.push(more);
         }
         match (id, result) {
-            (Some(_), Some(Ok(object))) if flaws.is_empty() => self.out.objects.push(*object),
+            (Some(_), Some(Ok(mut object))) if flaws.is_empty() => {
+                object.meta.created = created;
+                self.out.objects.push(*object);
+            }
             (Some(id), Some(Err(reason))) if flaws.is_empty() => {
                 let mut note = self.flaw(node.at, FieldPath::default(), format!("left aside: {reason}"));
                 note.severity = Severity::Note;

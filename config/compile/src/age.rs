@@ -59,6 +59,16 @@ impl Order for Between {
     }
 }
 
+/// Why `first` comes before `other` between tenants.
+pub(crate) fn why_first(first: &Object, other: &Object) -> &'static str {
+    match (first.meta.created, other.meta.created) {
+        (Some(first), Some(other)) if first < other => "is older",
+        (Some(_), None) => "has a creationTimestamp, which this object has not",
+        (Some(_), Some(_)) => "comes first by name: both have the same creationTimestamp",
+        (None, _) => "comes first by name: neither has a creationTimestamp",
+    }
+}
+
 /// An object that compares by age, the older the smaller. Equal means the same age of the same object.
 #[derive(Debug)]
 pub(crate) struct Aged<O = Within>(Arc<Object>, PhantomData<O>);

@@ -12,6 +12,7 @@ use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::policy::SharedPolicy;
 use portolan_model::route::{RouteMatch, Rule};
 
+use crate::age::why_first;
 use crate::certificates::{Use, certificate, covered};
 use crate::hosts::{Hosts, Rights, Verdict};
 use crate::names::{Names, NoName};
@@ -206,9 +207,10 @@ impl<'a> Court<'a> {
             Verdict::Taken(owner) => Some((
                 Reason::HostTaken,
                 format!(
-                    "{pattern} belongs to cluster {}, whose {} claimed it first",
+                    "{pattern} belongs to cluster {}, whose {} {}",
                     owner.meta.id.cluster().unwrap_or_default(),
-                    owner.meta.id
+                    owner.meta.id,
+                    why_first(&owner, object)
                 ),
             )),
         }

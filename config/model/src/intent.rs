@@ -30,7 +30,7 @@ pub struct Object {
 pub struct Meta {
     /// Kind, namespace, name.
     pub id: ObjectRef,
-    /// Seconds since 1970 at which it was created in the LB cluster; `None` in a folder.
+    /// Seconds since 1970 at which it was created in the LB cluster; in a folder as the manifest has it, if it does.
     pub created: Option<i64>,
     /// `metadata.generation`; 0 in a folder.
     pub generation: i64,

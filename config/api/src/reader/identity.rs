@@ -1,5 +1,6 @@
 //! Who does a manifest speak of?
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use portolan_model::id::{Kind, ObjectRef};
 
 use super::POOL_LABEL;
@@ -7,7 +8,7 @@ use crate::convert::{Names, label, object_name};
 use crate::diagnostic::shorten;
 use crate::field::{At, FieldPath, nearest};
 use crate::shape::{Misfit, excerpt, one_of, unknown};
-use crate::yaml::{Node, Position, Value};
+use crate::yaml::{Node, Position, Value, from_node};
 
 const GROUP: &str = "portolan.dev";
 const API_VERSION: &str = "portolan.dev/v1alpha1";
@@ -56,6 +57,8 @@ pub(super) struct Identity<'n> {
     pub(super) id: Option<ObjectRef>,
     /// The value of [`POOL_LABEL`].
     pub(super) pool: Option<&'n str>,
+    /// Seconds since 1970 at which it was created, if that is said.
+    pub(super) created: Option<i64>,
     /// What is wrong with the metadata.
     pub(super) misfits: Vec<Misfit>,
 }
@@ -123,13 +126,13 @@ fn metadata<'n>(node: &'n Node<'n>, kind: Kind, names: &mut Names, mut misfits: 
     let at = At::top("metadata");
     let Some(entry) = node.entry("metadata") else {
         misfits.push(misfit(node.at, at.path(), "the field \"metadata\" is missing".to_owned()));
-        return Identity { kind, id: None, pool: None, misfits };
+        return Identity { kind, id: None, pool: None, created: None, misfits };
     };
     let Value::Mapping(fields) = &entry.value.value else {
         let mut misfit = misfit(entry.at, at.path(), "a mapping belongs here".to_owned());
         misfit.found = excerpt(&entry.value);
         misfits.push(misfit);
-        return Identity { kind, id: None, pool: None, misfits };
+        return Identity { kind, id: None, pool: None, created: None, misfits };
     };
     let strangers = fields.iter().filter(|field| !METADATA.contains(&&*field.key));
     misfits.extend(strangers.map(|field| unknown(field, METADATA.into_iter(), Some(&at))));
@@ -186,7 +189,20 @@ fn metadata<'n>(node: &'n Node<'n>, kind: Kind, names: &mut Names, mut misfits: 
         .map(|((name, _), namespace)| ObjectRef::new(kind, names.share(namespace), name));
     let labels = entry.value.get("labels");
     let pool = labels.and_then(|labels| labels.get(POOL_LABEL)).and_then(Node::text);
-    Identity { kind, id, pool, misfits }
+    let created = entry.value.entry("creationTimestamp").filter(|found| !found.value.is_null());
+    let created = created.and_then(|found| match from_node::<Time>(&found.value) {
+        Ok(time) => Some(time.0.as_second()),
+        Err(_) => {
+            let path = at.field("creationTimestamp").path();
+            let message = format!("{} where a time belongs", found.value.describe());
+            let mut misfit = misfit(found.value.at, path, message);
+            misfit.found = excerpt(&found.value);
+            misfit.expected = Some("a time such as 2026-01-31T12:00:00Z".to_owned());
+            misfits.push(misfit);
+            None
+        }
+    });
+    Identity { kind, id, pool, created, misfits }
 }
 
 fn required_text<'n>(

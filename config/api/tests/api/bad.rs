@@ -365,6 +365,10 @@ const FILES: &[(&str, &str)] = &[
         "apiVersion: portolan.dev/v1alpha1\nkind: Cluster\nmetadata:\n  name: paris\n  namespace: default\nspec: {}\n",
     ),
     (
+        "a date that is none",
+        "apiVersion: portolan.dev/v1alpha1\nkind: UpstreamPool\nmetadata:\n  name: shop\n  namespace: tenant-paris\n  creationTimestamp: 2026-02-30\nspec:\n  endpoints: []\n",
+    ),
+    (
         "a field beside spec",
         "apiVersion: portolan.dev/v1alpha1\nkind: UpstreamPool\nmetadata:\n  name: shop\n  namespace: tenant-paris\nendpoints: []\n",
     ),

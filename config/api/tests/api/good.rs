@@ -198,6 +198,27 @@ fn secrets_are_read_from_either_field() {
     assert!(!format!("{plain:?}").contains("107"), "the key is shown");
 }
 
+/// Regression: the date that a manifest has was ignored, so that only names told who was first.
+#[test]
+fn a_manifest_says_when_its_object_was_created() {
+    for (created, expected) in [
+        ("", None),
+        ("creationTimestamp: null", None),
+        ("creationTimestamp: 1970-01-01T00:01:00Z", Some(60)),
+        ("creationTimestamp: \"1970-01-01T01:01:00+01:00\"", Some(60)),
+    ] {
+        let text = format!(
+            "{{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {{name: a, namespace: tenant-paris, {created}}}, spec: {{endpoints: []}}}}"
+        );
+        let found = Reader::new(checks()).read("a.yaml", &text);
+        assert_eq!(
+            found.objects.iter().map(|it| it.meta.created).collect::<Vec<_>>(),
+            [expected],
+            "{found:?}"
+        );
+    }
+}
+
 #[test]
 fn statuses_and_unknown_annotations_do_not_matter() {
     let text = manifest("Cluster", "weight: 1");

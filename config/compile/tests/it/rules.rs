@@ -203,6 +203,34 @@ fn a_refusal_names_the_owner_and_ends_with_it() {
     assert_eq!(conditions(&compiler, &lb_id("tokyo/t")), []);
 }
 
+/// Regression: the refusal always said that the owner had come first.
+#[test]
+fn a_refusal_says_why_it_is_the_other_s() {
+    let claim = |named: &str, created: Option<i64>, host: &str| {
+        let mut claim = lb(named, 0, &[host]);
+        claim.meta.created = created;
+        claim
+    };
+    for (paris, tokyo, owner, why) in [
+        (Some(1), Some(2), "paris", "is older"),
+        (Some(2), Some(1), "tokyo", "is older"),
+        (None, Some(9), "tokyo", "has a creationTimestamp, which this object has not"),
+        (Some(1), Some(1), "paris", "comes first by name: both have the same creationTimestamp"),
+        (None, None, "paris", "comes first by name: neither has a creationTimestamp"),
+    ] {
+        for (of_paris, of_tokyo) in [("a.com", "a.com"), ("*.com", "*.com")] {
+            let objects = vec![claim("paris/p", paris, of_paris), claim("tokyo/t", tokyo, of_tokyo)];
+            let compiler = compile(fleet(objects));
+            let (name, loser) = if owner == "paris" { ("p", "tokyo/t") } else { ("t", "paris/p") };
+            let found = conditions(&compiler, &lb_id(loser));
+            let expected = format!(
+                "{of_paris} belongs to cluster {owner}, whose HTTPLoadBalancer tenant-{owner}/{name} {why}"
+            );
+            assert_eq!(found.iter().map(|it| &*it.message).collect::<Vec<_>>(), [expected]);
+        }
+    }
+}
+
 #[test]
 fn a_refused_claim_does_not_stand_in_the_way() {
     // Oslo's wildcard is refused by paris', so it does not take x.a.com from paris' younger object.
