@@ -121,6 +121,6 @@ fn namespace(n: usize) -> String {
 }
 
 fn apply(id: ObjectRef, spec: Spec) -> Delta {
-    let meta = Meta { id, created: None, generation: 0, origin: None, place: None };
+    let meta = Meta { id, created: None, generation: 0, origin: None, host: None, place: None };
     Delta::Apply(Arc::new(Object { meta, spec }))
 }

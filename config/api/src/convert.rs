@@ -22,6 +22,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use portolan_model::host::HostName;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{CertificateFacts, Meta, Object, Origin, Spec};
 
@@ -82,6 +83,11 @@ pub trait Resource: Convert {
 
     /// Its metadata.
     fn meta(&self) -> &ObjectMeta;
+
+    /// The generated host name that its status has.
+    fn host(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What can be converted: a `spec`, or a whole object where there is none.
@@ -112,6 +118,7 @@ pub fn from_api<R: Resource>(
                 created: meta.creation_timestamp.as_ref().map(|time| time.0.as_second()),
                 generation: meta.generation.unwrap_or_default(),
                 origin,
+                host: resource.host().and_then(|host| HostName::parse(host).ok()),
                 place: None,
             },
             spec,
@@ -223,7 +230,7 @@ impl Flaw {
 }
 
 macro_rules! custom_resources {
-    ($($root:ident => $kind:ident),* $(,)?) => {$(
+    ($($root:ident => $kind:ident $(, $host:ident)?);* $(;)?) => {$(
         impl Convert for kinds::$root {
             fn convert(&self, cx: &mut Cx<'_>) -> Option<Spec> {
                 self.spec.convert(cx)
@@ -236,17 +243,22 @@ macro_rules! custom_resources {
             fn meta(&self) -> &ObjectMeta {
                 &self.metadata
             }
+            $(
+                fn $host(&self) -> Option<&str> {
+                    self.status.as_ref()?.$host.as_deref()
+                }
+            )?
         }
     )*};
 }
 
 custom_resources! {
-    Proxy => Proxy,
-    Cluster => Cluster,
-    HTTPLoadBalancer => HttpLoadBalancer,
-    UpstreamPool => UpstreamPool,
-    NodeSet => NodeSet,
-    TrafficPolicy => TrafficPolicy,
+    Proxy => Proxy;
+    Cluster => Cluster;
+    HTTPLoadBalancer => HttpLoadBalancer, host;
+    UpstreamPool => UpstreamPool;
+    NodeSet => NodeSet;
+    TrafficPolicy => TrafficPolicy;
 }
 
 macro_rules! standard_resources {

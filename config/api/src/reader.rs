@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use portolan_model::host::HostName;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{Meta, Object, Place};
 use serde::Deserialize;
@@ -213,6 +214,7 @@ impl Reading<'_> {
         match (id, result) {
             (Some(_), Some(Ok(mut object))) if flaws.is_empty() => {
                 object.meta.created = created;
+                object.meta.host = (kind == Kind::HttpLoadBalancer).then(|| status_host(node)).flatten();
                 self.out.objects.push(*object);
             }
             (Some(id), Some(Err(reason))) if flaws.is_empty() => {
@@ -312,7 +314,8 @@ impl Reading<'_> {
         match cx.finish(spec) {
             Ok(Ok((spec, origin))) => {
                 let place = Place { file: Arc::clone(&self.file), line: node.at.line };
-                let meta = Meta { id: id.clone(), created: None, generation: 0, origin, place: Some(place) };
+                let id = id.clone();
+                let meta = Meta { id, created: None, generation: 0, origin, host: None, place: Some(place) };
                 Some(Ok(Box::new(Object { meta, spec })))
             }
             Ok(Err(reason)) => Some(Err(reason)),
@@ -369,6 +372,11 @@ impl Reading<'_> {
         let (at, found) = locate(node, &path);
         Diagnostic { found, expected, suggestion, ..self.flaw(at, path, message) }.bounded()
     }
+}
+
+/// The generated name that a manifest's status has, as those have that were read from an API server.
+fn status_host(node: &Node<'_>) -> Option<HostName> {
+    HostName::parse(node.get("status")?.get("host")?.text()?).ok()
 }
 
 /// Where the next field of a `List` stands behind its items.

@@ -1,7 +1,8 @@
 //! Which generated host name belongs to which `HTTPLoadBalancer`.
 //!
 //! Each object has a list of names that it may get, best first, and each name goes to the oldest object that asks for
-//! it. An object asks for its names one after the other up to the one it gets. So the outcome is what it would be if all
+//! it. The name that its status has comes first for an object, and goes to it before all that have it not. An object asks for
+//! its names one after the other up to the one it gets. So, but for names that are kept, the outcome is what it would be if all
 //! objects chose in the order of their age, whatever the order in which they came. A newcomer may displace a younger
 //! holder, which then asks on; who leaves hands the name to the next in line, which drops what it got instead.
 
@@ -19,6 +20,8 @@ use crate::age::{Index, origin};
 #[derive(Debug)]
 pub(crate) struct Names {
     domain: HostName,
+    /// By whose status has them: these go first.
+    kept: Index<HostName>,
     asked: Index<HostName>,
 }
 
@@ -41,7 +44,7 @@ impl Renamed {
 impl Names {
     /// No objects yet.
     pub(crate) fn new(domain: HostName) -> Self {
-        Self { domain, asked: Index::default() }
+        Self { domain, kept: Index::default(), asked: Index::default() }
     }
 
     /// The domain that generated names lie under.
@@ -56,16 +59,16 @@ impl Names {
 
     /// All names that are asked for.
     pub(crate) fn all(&self) -> impl Iterator<Item = &HostName> {
-        self.asked.keys()
+        self.kept.keys().chain(self.asked.keys())
     }
 
     /// Takes an object in.
     pub(crate) fn add(&mut self, object: &Arc<Object>, renamed: &mut Renamed) {
         let mut next = Some((Arc::clone(object), 0));
         while let Some((who, rank)) = next.take() {
-            let Some(name) = wishes(&self.domain, &who).nth(rank) else { break };
+            let Some((name, kept)) = wishes(&self.domain, &who).nth(rank) else { break };
             let before = self.holder(name.as_str()).cloned();
-            self.asked.insert(name.clone(), &who);
+            if kept { &mut self.kept } else { &mut self.asked }.insert(name.clone(), &who);
             if self.holder(name.as_str()).is_some_and(|holder| Arc::ptr_eq(holder, &who)) {
                 renamed.record(&name, &who);
                 if let Some(before) = before {
@@ -82,9 +85,9 @@ impl Names {
     pub(crate) fn remove(&mut self, object: &Arc<Object>, renamed: &mut Renamed) {
         let mut next = Some((Arc::clone(object), 0));
         while let Some((who, rank)) = next.take() {
-            for name in wishes(&self.domain, &who).skip(rank) {
+            for (name, kept) in wishes(&self.domain, &who).skip(rank) {
                 let held = self.holder(name.as_str()).is_some_and(|holder| Arc::ptr_eq(holder, &who));
-                self.asked.remove(name.as_str(), &who);
+                if kept { &mut self.kept } else { &mut self.asked }.remove(name.as_str(), &who);
                 if held {
                     renamed.record(&name, &who);
                     if let Some(heir) = self.holder(name.as_str()).cloned() {
@@ -104,7 +107,7 @@ impl Names {
 
     /// Whose name it is.
     pub(crate) fn holder(&self, name: &str) -> Option<&Arc<Object>> {
-        self.asked.get(name).next()
+        self.kept.get(name).next().or_else(|| self.asked.get(name).next())
     }
 
     /// The name of an object, or why it has none.
@@ -121,7 +124,7 @@ impl Names {
     }
 
     fn rank(&self, object: &Object, name: &HostName) -> Option<usize> {
-        wishes(&self.domain, object).position(|wish| wish == *name)
+        wishes(&self.domain, object).position(|(wish, _)| wish == *name)
     }
 }
 
@@ -147,6 +150,10 @@ fn candidates<'a>(
     })
 }
 
-fn wishes<'a>(domain: &'a HostName, object: &'a Object) -> impl Iterator<Item = HostName> + 'a {
-    candidates(domain, object).map_while(Result::ok)
+/// The names that an object asks for, best first, each with whether its status has it.
+fn wishes<'a>(domain: &'a HostName, object: &'a Object) -> impl Iterator<Item = (HostName, bool)> + 'a {
+    let all = move || candidates(domain, object).map_while(Result::ok);
+    let kept = object.meta.host.as_ref().filter(|kept| all().any(|name| name == **kept));
+    let others = all().filter(move |name| Some(name) != kept);
+    kept.map(|name| (name.clone(), true)).into_iter().chain(others.map(|name| (name, false)))
 }

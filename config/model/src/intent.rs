@@ -36,6 +36,8 @@ pub struct Meta {
     pub generation: i64,
     /// Where it was synced from.
     pub origin: Option<Box<Origin>>,
+    /// The generated host name that its status says it has.
+    pub host: Option<HostName>,
     /// Where it stands, in a folder.
     pub place: Option<Place>,
 }

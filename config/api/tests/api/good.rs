@@ -220,6 +220,21 @@ fn a_manifest_says_when_its_object_was_created() {
 }
 
 #[test]
+fn a_status_has_the_name_that_is_kept() {
+    let text = manifest("HTTPLoadBalancer", "rules: [{backends: [{pool: shop}]}]");
+    for (status, expected) in [
+        ("", None),
+        ("status: {host: Shop.paris.lb.net}\n", Some("shop.paris.lb.net")),
+        ("status: {host: '*'}\n", None),
+        ("status: {host: [a]}\n", None),
+        ("status:\n", None),
+    ] {
+        let found = one(&(text.clone() + status)).meta.host;
+        assert_eq!(found.map(|host| host.to_string()).as_deref(), expected, "{status}");
+    }
+}
+
+#[test]
 fn statuses_and_unknown_annotations_do_not_matter() {
     let text = manifest("Cluster", "weight: 1");
     let with_status = text.clone() + "status: {conditions: [], anything: else}\n";
@@ -289,6 +304,15 @@ fn an_api_object_comes_to_the_same_as_a_manifest() {
     assert_eq!((found.meta.created, found.meta.generation, &found.meta.place), (Some(9), 3, &None));
     let Object { meta, spec } = one(&text);
     assert_eq!((found.meta.id, found.spec), (meta.id, spec));
+
+    let mut kept = resource.clone();
+    let status =
+        kinds::HTTPLoadBalancerStatus { host: Some("Shop.paris.lb.net".into()), ..Default::default() };
+    kept.status = Some(status);
+    let Ok(Converted::Object(found)) = from_api(&kept, &checks(), &mut Names::default()) else {
+        panic!("not converted")
+    };
+    assert_eq!(found.meta.host.map(|host| host.to_string()).as_deref(), Some("shop.paris.lb.net"));
 
     let mut wrong = resource;
     wrong.spec.hosts.push("a b".into());

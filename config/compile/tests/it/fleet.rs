@@ -42,7 +42,7 @@ pub fn lb_id(text: &str) -> ObjectRef {
 }
 
 pub fn object(id: ObjectRef, created: Option<i64>, spec: Spec) -> Object {
-    let meta = Meta { id, created, generation: 0, origin: None, place: None };
+    let meta = Meta { id, created, generation: 0, origin: None, host: None, place: None };
     Object { meta, spec }
 }
 

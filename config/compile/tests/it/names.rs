@@ -15,6 +15,73 @@ fn fleet(objects: Vec<Object>) -> Vec<Object> {
     [proxy(|_| {}), cluster("paris", |_| {}), cluster("tokyo", |_| {})].into_iter().chain(objects).collect()
 }
 
+/// Regression: an object lost the name that it had to a new one that came before it by name.
+#[test]
+fn a_name_that_stands_in_a_status_is_kept() {
+    let kept = |mut object: Object, host: &str| {
+        object.meta.host = Some(name(host));
+        object
+    };
+    let at = |text: &str, created| lb(text, created, &[]);
+    let second = |name: &str| {
+        let label = labels("HTTPLoadBalancer", "tenant-paris", name).nth(1).unwrap();
+        format!("{label}.paris.lb.net")
+    };
+    let plain = "z-shop.paris.lb.net";
+    for (say, old, new, expected) in [
+        ("without", at("paris/z.shop", 1), at("paris/z-shop", 1), [&second("z.shop"), plain]),
+        ("its own", kept(at("paris/z.shop", 1), plain), at("paris/z-shop", 1), [plain, &second("z-shop")]),
+        (
+            "older ones too",
+            kept(at("paris/z.shop", 2), plain),
+            at("paris/z-shop", 1),
+            [plain, &second("z-shop")],
+        ),
+        (
+            "its second",
+            kept(at("paris/z.shop", 1), &second("z.shop")),
+            at("paris/z-shop", 2),
+            [&second("z.shop"), plain],
+        ),
+        (
+            "of two the older",
+            kept(at("paris/z.shop", 2), plain),
+            kept(at("paris/z-shop", 1), plain),
+            [&second("z.shop"), plain],
+        ),
+        (
+            "none that it could not have",
+            kept(at("paris/z.shop", 1), "other.paris.lb.net"),
+            at("paris/z-shop", 1),
+            [&second("z.shop"), plain],
+        ),
+        (
+            "none of another domain",
+            kept(at("paris/z.shop", 1), "z-shop.paris.lb.org"),
+            at("paris/z-shop", 1),
+            [&second("z.shop"), plain],
+        ),
+    ] {
+        let names = |compiler: &portolan_compile::Compiler| {
+            ["paris/z.shop", "paris/z-shop"].map(|it| {
+                compiler.generated_host(&lb_id(it)).map(|name| name.to_string()).unwrap_or_default()
+            })
+        };
+        for order in [[&old, &new], [&new, &old]] {
+            let mut compiler = compile(fleet(vec![]));
+            for object in order {
+                compiler.apply([apply(object.clone())]);
+            }
+            assert_eq!(names(&compiler), expected, "{say}");
+        }
+        // Who is alone gets what it would get, and nobody else is disturbed.
+        let mut compiler = compile(fleet(vec![old.clone(), new]));
+        compiler.apply([Delta::Delete(lb_id("paris/z-shop"))]);
+        let alone = compile(fleet(vec![old]));
+        assert_eq!(names(&compiler), names(&alone), "{say}");
+    }
+}
+
 #[test]
 fn a_name_is_label_cluster_domain() {
     for (object, expected) in [

@@ -63,13 +63,15 @@ fn any_lb() -> impl Strategy<Value = Object> {
                 origin,
                 vec(any_rule(cluster), 0..3),
                 tls.clone(),
+                prop::option::of(select(&["l0", "l1", "shop", "shop-d1f9cbe5", "api"][..])),
             )
         })
-        .prop_map(|(cluster, named, created, origin, rules, tls)| {
+        .prop_map(|(cluster, named, created, origin, rules, tls, kept)| {
             let spec = HttpLoadBalancer { rules: rules.into(), tls: Box::new([]) };
             let lb = object(lb_id(&format!("{cluster}/{named}")), created, Spec::HttpLoadBalancer(spec));
             let tls: Vec<(&str, &[&str])> = tls.iter().map(|(secret, hosts)| (*secret, &**hosts)).collect();
-            let lb = with_tls(lb, &tls);
+            let mut lb = with_tls(lb, &tls);
+            lb.meta.host = kept.map(|label| name(&format!("{label}.{cluster}.lb.net")));
             match origin {
                 Some((origin, created)) => with_origin(lb, origin, created),
                 None => lb,

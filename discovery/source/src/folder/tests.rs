@@ -28,7 +28,7 @@ pub(crate) fn line_reader(calls: &Arc<AtomicUsize>) -> ReadFile {
                     read.diagnostics.push(error(file, line, message));
                 }
                 Ok(generation) => read.objects.push(Object {
-                    meta: Meta { id, created: None, generation, origin: None, place },
+                    meta: Meta { id, created: None, generation, origin: None, host: None, place },
                     spec: Spec::NodeSet(NodeSet { nodes: Vec::new() }),
                 }),
                 Err(_) => {

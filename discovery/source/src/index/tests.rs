@@ -11,7 +11,7 @@ fn id(name: &str) -> ObjectRef {
 
 fn valid(name: &str, generation: i64) -> Entry {
     Entry::Valid(Arc::new(Object {
-        meta: Meta { id: id(name), created: None, generation, origin: None, place: None },
+        meta: Meta { id: id(name), created: None, generation, origin: None, host: None, place: None },
         spec: Spec::NodeSet(NodeSet { nodes: Vec::new() }),
     }))
 }
