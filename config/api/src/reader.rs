@@ -11,6 +11,7 @@
 
 mod identity;
 mod source;
+mod standard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,9 +137,10 @@ impl Reading<'_> {
         let who = identify(node, &mut self.reader.names, listed);
         match who {
             Who::List(items) => self.list(node, items, flaws),
-            Who::Foreign(at, message) => {
+            Who::Foreign(at, message, suggestion) => {
                 let mut note = self.flaw(at, FieldPath::default(), message);
                 note.severity = Severity::Note;
+                note.suggestion = suggestion;
                 self.out.diagnostics.append(&mut flaws);
                 self.out.diagnostics.push(note);
             }
@@ -241,6 +243,12 @@ impl Reading<'_> {
         // Without a name the rest is checked all the same.
         let nobody = ObjectRef::new(kind, "", "nobody");
         let id = id.unwrap_or(&nobody);
+        let slips = standard::slips(kind, node, pool);
+        if !slips.is_empty() {
+            // What they name is missing besides: said once.
+            flaws.extend(slips.into_iter().map(|slip| self.misfit(slip)));
+            return None;
+        }
         match kind {
             Kind::Proxy => self.spec::<kinds::ProxySpec>(node, id, flaws),
             Kind::Cluster => self.spec::<kinds::ClusterSpec>(node, id, flaws),

@@ -122,6 +122,7 @@ impl Found {
             if !slice.endpoints.is_empty() {
                 let ports = slice.ports.iter().map(|port| format!("{:?}", &*port.name)).collect::<Vec<_>>();
                 let wrong = || match port_name {
+                    _ if ports.is_empty() => format!("{object} has no TCP port"),
                     Some(name) => format!("{object} has no port {name:?}, but: {}", ports.join(", ")),
                     None => format!(
                         "{object} has not one port, but: {}; expected the name of one",

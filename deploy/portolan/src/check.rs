@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use portolan_api::{Diagnostic, Severity, Source};
+use portolan_api::{Diagnostic, FieldPath, POOL_LABEL, Severity, Source, Step};
 use portolan_compile::Compiler;
-use portolan_model::id::Kind;
+use portolan_model::condition::{Condition, ConditionType, Reason};
+use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::intent::Spec;
 use portolan_source::{Dirt, Folder};
 
 use crate::read::Limits;
@@ -17,6 +19,7 @@ pub(crate) fn check(folder: &Path) -> anyhow::Result<ExitCode> {
     let (compiler, mut diagnostics) = compile(folder)?;
     let (untold, placeless) = untold(folder, &compiler, &diagnostics);
     diagnostics.extend(untold);
+    diagnostics.extend(poolless(folder, &compiler));
     diagnostics.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
     let mut errors = placeless.len();
     for of_file in diagnostics.chunk_by(|a, b| a.file == b.file) {
@@ -66,6 +69,29 @@ fn untold(folder: &Path, compiler: &Compiler, diagnostics: &[Diagnostic]) -> (Ve
         }
     }
     (placed, placeless)
+}
+
+/// Notes of slices that nobody uses: an agent may write a slice before its pool, a person has mistyped the label.
+fn poolless(folder: &Path, compiler: &Compiler) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for object in compiler.objects(Kind::EndpointSlice) {
+        let Spec::EndpointSlice(slice) = &object.spec else { continue };
+        let pool = ObjectRef::new(Kind::UpstreamPool, object.meta.id.namespace.clone(), slice.pool.clone());
+        if compiler.object(&pool).is_none() {
+            let field = FieldPath(["metadata", "labels", POOL_LABEL].map(Step::field).into()).to_string();
+            let message = format!("{pool} does not exist or is invalid: nobody uses the slice");
+            let condition =
+                Condition::new(ConditionType::ResolvedRefs, Reason::BackendNotFound, field, message);
+            found.push((&object.meta, condition));
+        }
+    }
+    let asked: Vec<_> = found.iter().map(|(meta, it)| (&meta.id, it, meta.place.clone())).collect();
+    let spots = read::locate(folder, &asked, Limits { files: usize::MAX, bytes: u64::MAX });
+    let notes = asked.iter().zip(spots).filter_map(|((object, condition, place), spot)| {
+        let told = read::told(object, condition, place.as_ref()?, spot);
+        Some(Diagnostic { severity: Severity::Note, message: condition.message.clone(), ..told })
+    });
+    notes.collect()
 }
 
 /// Reads and compiles a folder once.
@@ -161,6 +187,30 @@ mod tests {
         }
         fs::write(folder.path().join("fleet.yaml"), format!("# Longer.\n{text}")).unwrap();
         assert_eq!(found(read::AGAIN), [None]);
+    }
+
+    #[test]
+    fn a_slice_without_its_pool_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |pool: &str| {
+            format!(
+                "{PARIS}\n---\n{{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {{name: shop, namespace: tenant-paris}}, spec: {{endpointSlices: {{}}}}}}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: a\n  namespace: tenant-paris\n  labels:\n    portolan.dev/pool: {pool}\naddressType: IPv4\nports: [{{port: 80}}]\nendpoints: []\n"
+            )
+        };
+        for (pool, expected) in [
+            ("shop", vec![]),
+            (
+                "shpo",
+                vec![
+                    "fleet.yaml:11:24: note: EndpointSlice tenant-paris/a: metadata.labels[\"portolan.dev/pool\"]: UpstreamPool tenant-paris/shpo does not exist or is invalid: nobody uses the slice",
+                ],
+            ),
+        ] {
+            fs::write(folder.path().join("fleet.yaml"), text(pool)).unwrap();
+            let (compiler, _) = compile(folder.path()).unwrap();
+            let told: Vec<_> = poolless(folder.path(), &compiler).iter().map(ToString::to_string).collect();
+            assert_eq!(told, expected, "{pool}");
+        }
     }
 
     /// Regression: a job that checked the wrong folder passed.

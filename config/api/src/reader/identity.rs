@@ -44,8 +44,8 @@ pub(super) enum Who<'n> {
     Somebody(Identity<'n>),
     /// The items of a `List`.
     List(&'n [Node<'n>]),
-    /// Something of no interest here: where that is said, and what.
-    Foreign(Position, String),
+    /// Something of no interest here: where that is said, what, and what was probably meant.
+    Foreign(Position, String, Option<String>),
     /// It cannot be told.
     Nobody(Vec<Misfit>),
 }
@@ -88,12 +88,24 @@ pub(super) fn identify<'n>(node: &'n Node<'n>, names: &mut Names, listed: bool) 
         Some(kind) => Who::Somebody(metadata(node, kind, names, misfits)),
         None => match stranger(api_version, at_version, kind, at_kind) {
             Some(misfit) => Who::Nobody(vec![misfit]),
-            None => {
-                let (api_version, kind) = (shorten(api_version), shorten(kind));
-                Who::Foreign(at_kind, format!("left aside: {api_version} {kind} is of no interest here"))
-            }
+            None => foreign(api_version, at_version, kind, at_kind),
         },
     }
+}
+
+/// A kind that is none of those read, and which of Kubernetes' own was probably meant.
+fn foreign<'n>(api_version: &str, at_version: Position, kind: &str, at_kind: Position) -> Who<'n> {
+    let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let other = Kind::ALL.into_iter().find(|other| other.as_str() == kind);
+    if let Some(read) = other.map(Kind::api_version).filter(|read| group(read) == group(api_version)) {
+        let message = format!("left aside: {} {kind}: only {read} is read", shorten(api_version));
+        return Who::Foreign(at_version, message, Some(read.to_owned()));
+    }
+    let alike = Kind::ALL.into_iter().filter(|other| other.api_version() == api_version).map(Kind::as_str);
+    let list = Some("List").filter(|_| api_version == "v1");
+    let meant = nearest(kind, alike.chain(list)).map(str::to_owned);
+    let message = format!("left aside: {} {} is of no interest here", shorten(api_version), shorten(kind));
+    Who::Foreign(at_kind, message, meant)
 }
 
 /// What is wrong with a kind that claims, or was probably meant, to be ours.

@@ -413,6 +413,35 @@ const FILES: &[(&str, &str)] = &[
         "a slice of the other family",
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris, labels: {portolan.dev/pool: shop}}\naddressType: IPv6\nports: [{port: 80}]\nendpoints: [{addresses: [192.0.2.1]}]\n",
     ),
+    // Regression: they were passed over, and what they said with them.
+    (
+        "slips in a slice",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris, labels: {portolan.dev/pool: shop}}\naddressType: IPv4\nport: [{port: 80}]\nendpoints:\n  - addresses: [192.0.2.1]\n    condition: {ready: false}\n  - addresses: [192.0.2.2]\n    conditions: {raedy: false}\n    nodeName: a\n    hint: {}\n",
+    ),
+    (
+        "slips in a port of a slice",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris, labels: {portolan.dev/pool: shop}}\naddressType: IPv4\nports:\n  - {prot: 80, appProtocol: http, portRange: x}\nendpoints: []\n",
+    ),
+    (
+        "a Secret's stringDate",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: tenant-paris}\ntype: kubernetes.io/tls\nstringDate: {tls.crt: hunter2, tls.key: hunter3}\nimmutable: true\n",
+    ),
+    (
+        "a ConfigMap's date",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca, namespace: tenant-paris}\ndate: {ca.crt: x}\nbinaryData: {}\n",
+    ),
+    ("a misspelt Secret", "apiVersion: v1\nkind: Secert\nmetadata: {name: a, namespace: tenant-paris}\n"),
+    ("a misspelt List", "apiVersion: v1\nkind: Lst\nitems: []\n"),
+    (
+        "a misspelt EndpointSlice",
+        "apiVersion: discovery.k8s.io/v1\nkind: EndPointSlices\nmetadata: {name: a}\n",
+    ),
+    (
+        "an old EndpointSlice",
+        "apiVersion: discovery.k8s.io/v1beta1\nkind: EndpointSlice\nmetadata: {name: a, namespace: tenant-paris}\n",
+    ),
+    ("a Service", "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: tenant-paris}\n"),
+    ("somebody else's Secret", "apiVersion: a.example/v1\nkind: Secret\nmetadata: {name: a, namespace: b}\n"),
 ];
 
 #[test]

@@ -286,6 +286,10 @@ fn endpoints_come_from_slices() {
         (vec![slices(Some("grpc"))], String::new()),
         (vec![slices(None), slice("paris/one", "p", &[], &[])], String::new()),
         (
+            vec![slices(None), slice("paris/one", "p", &[], &["10.0.0.9 r"])],
+            format!("EndpointSlice tenant-paris/one has no TCP port; {left_out}"),
+        ),
+        (
             vec![slices(Some("grpc")), one()],
             format!("EndpointSlice tenant-paris/one has no port \"grpc\", but: {ports}; {left_out}"),
         ),
