@@ -39,6 +39,19 @@ pub struct Compiler {
     certificates: Certificates,
 }
 
+/// A claim to a host that does not stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose it is.
+    pub object: ObjectRef,
+    /// What it claims: the host, or a wildcard that matches it.
+    pub pattern: HostPattern,
+    /// Why it does not stand.
+    pub reason: Reason,
+    /// The same for a person.
+    pub message: String,
+}
+
 impl Default for Compiler {
     fn default() -> Self {
         Self::new()
@@ -140,6 +153,40 @@ impl Compiler {
         self.names.of(object).ok()
     }
 
+    /// The claims to a host that do not stand, its own name's before those of wildcards.
+    pub fn refused(&self, host: &str) -> Vec<Refused> {
+        let Ok(name) = HostName::parse(host) else { return Vec::new() };
+        let host = HostPattern::Exact(name);
+        let above = wider(&host);
+        let holder = self.names.holder(host.name().as_str());
+        let mut refused = Vec::new();
+        for pattern in std::iter::once(&host).chain(&above) {
+            for object in self.hosts.claimants(pattern) {
+                let id = &object.meta.id;
+                let why = if *pattern == host && holder.is_some_and(|holder| holder.meta.id == *id) {
+                    // It is its own, and nobody's to allow.
+                    None
+                } else if self.store.counts(id) {
+                    self.court().refusal(object, pattern)
+                } else {
+                    let Condition { reason, message, .. } = misplaced(id);
+                    Some((reason, message))
+                };
+                refused.extend(why.map(|(reason, message)| Refused {
+                    object: id.clone(),
+                    pattern: pattern.clone(),
+                    reason,
+                    message,
+                }));
+            }
+        }
+        refused
+    }
+
+    fn court(&self) -> Court<'_> {
+        Court { store: &self.store, names: &self.names, hosts: &self.hosts }
+    }
+
     /// Compiles the rules of the load balancers that may have changed.
     fn serve(&mut self, dirty: &mut Dirty) {
         let load_balancers: BTreeSet<_> =
@@ -179,7 +226,7 @@ impl Compiler {
 
     fn judge_load_balancers(&mut self, dirty: &mut Dirty, rebound: &mut Rebound, update: &mut Update) {
         for id in std::mem::take(&mut dirty.verdicts) {
-            let court = Court { store: &self.store, names: &self.names, hosts: &self.hosts };
+            let court = self.court();
             let (conditions, uses) = match self.store.get(&id) {
                 Some(object) if self.store.counts(&id) => match load_balancer::spec(object) {
                     Some(lb) => court.judge(object, lb),

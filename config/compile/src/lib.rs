@@ -23,4 +23,4 @@ mod policies;
 mod pools;
 mod store;
 
-pub use compiler::Compiler;
+pub use compiler::{Compiler, Refused};

@@ -192,8 +192,8 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// Why an object may not serve a host, if it may not.
-    fn refusal(self, object: &Object, pattern: &HostPattern) -> Option<(Reason, String)> {
+    /// Why an object that counts may not serve a host that is not its generated name, if it may not.
+    pub(crate) fn refusal(self, object: &Object, pattern: &HostPattern) -> Option<(Reason, String)> {
         match self.hosts.verdict(&object.meta.id.namespace, pattern, self.rights()) {
             Verdict::Serves => None,
             Verdict::NotAllowed if pattern.name().is_under(self.names.domain()) => Some((

@@ -31,7 +31,8 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         ExplainRequest::parse(&args.url, Some(&args.method), args.headers.iter().map(String::as_str))?;
     let (compiler, _) = check::compile(&args.config)?;
     // Nobody has probed these endpoints: those listed count as usable.
-    let verdict = verdict::explain(compiler.plan(), &request, |_| None);
+    let refused = compiler.refused(&request.host);
+    let verdict = verdict::explain(compiler.plan(), &request, &refused, |_| None);
     print::out(&if args.json { serde_json::to_string_pretty(&verdict)? + "\n" } else { to_text(&verdict) })?;
     Ok(ExitCode::SUCCESS)
 }

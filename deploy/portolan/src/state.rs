@@ -179,7 +179,8 @@ impl portolan_admin::State for State {
     }
 
     fn explain(&self, request: &ExplainRequest) -> Result<Value, String> {
-        Ok(verdict::explain(&self.plan(), request, |pool| self.view.endpoints(pool)))
+        let refused = self.compiler.lock().refused(&request.host);
+        Ok(verdict::explain(&self.plan(), request, &refused, |pool| self.view.endpoints(pool)))
     }
 
     fn certificates(&self) -> Value {

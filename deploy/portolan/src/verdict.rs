@@ -1,9 +1,10 @@
-//! What would become of a request: host, route, action, pool and shares, from a plan.
+//! What would become of a request: host, route, action, pool and shares, from a plan, and who else claims the host in vain.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portolan_admin::ExplainRequest;
+use portolan_compile::Refused;
 use portolan_model::host::HostPattern;
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Action, Plan, PoolTls, Route, Trust, VirtualHost};
@@ -12,11 +13,12 @@ use portolan_model::route::{Filter, Scheme};
 use portolan_route::{Outcome, RequestView, Router, normalize_path};
 use serde_json::{Value, json};
 
-/// What would become of `request` under `plan`. `endpoints` says how a pool's endpoints are now; `None` where nobody probes
+/// What would become of `request` under `plan`. `refused` are the claims to its host that do not stand; `endpoints` says how a pool's endpoints are now; `None` where nobody probes
 /// them.
 pub(crate) fn explain(
     plan: &Plan,
     request: &ExplainRequest,
+    refused: &[Refused],
     endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
 ) -> Value {
     let router = router_of(plan, &request.host);
@@ -34,15 +36,24 @@ pub(crate) fn explain(
         headers: &request.headers,
     };
     let considered = router.explain(&view);
-    let base =
+    let nobody = considered.considered.is_empty();
+    let mut base =
         json!({"revision": plan.revision, "host": request.host, "path": path, "considered": considered});
+    if !refused.is_empty() {
+        let claim = |it: &Refused| json!({"object": it.object.to_string(), "host": it.pattern, "reason": it.reason, "message": it.message});
+        base = merge(base, json!({"refused": refused.iter().map(claim).collect::<Value>()}));
+    }
+    let no_route =
+        |reason: &str| json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": reason});
     let outcome = match router.route(&view) {
-        Outcome::NoHost => {
-            json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "nobody serves this host"})
+        // Names under the lb domain that nobody has are known, and have no rules.
+        Outcome::NoHost | Outcome::NoRoute { .. } if nobody && refused.is_empty() => {
+            no_route("nobody serves this host")
         }
-        Outcome::NoRoute { .. } => {
-            json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": "no rule of this host matches the request"})
+        Outcome::NoHost | Outcome::NoRoute { .. } if nobody => {
+            no_route("nobody serves this host: see who claims it, and why that is refused")
         }
+        Outcome::NoHost | Outcome::NoRoute { .. } => no_route("no rule of this host matches the request"),
         Outcome::Matched(matched) => {
             route(plan, request, matched.route(), matched.virtual_host.shared, endpoints)
         }

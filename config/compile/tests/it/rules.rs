@@ -232,6 +232,54 @@ fn a_refusal_says_why_it_is_the_other_s() {
 }
 
 #[test]
+fn refused_claims_are_found_by_host() {
+    let compiler = compile(
+        fleet(vec![
+            lb("paris/p", 1, &["a.com", "**.net", "p.paris.lb.net"]),
+            lb("tokyo/t", 2, &["a.com", "x.net", "*.com", "p.paris.lb.net"]),
+            lb("nowhere/n", 3, &["a.com"]),
+            lb("oslo/o", 4, &["a.com"]),
+        ])
+        .into_iter()
+        .chain([cluster("oslo", |cluster| cluster.allowed_domains = vec![])]),
+    );
+    for (asked, expected) in [
+        (
+            "a.com",
+            &["tokyo/t a.com HostTaken", "nowhere/n a.com ClusterNotFound", "oslo/o a.com DomainNotAllowed"]
+                [..],
+        ),
+        ("x.net", &["tokyo/t x.net HostTaken"]),
+        ("y.net", &[]),
+        ("b.com", &[]),
+        ("p.paris.lb.net", &["tokyo/t p.paris.lb.net DomainNotAllowed"]),
+        ("t.tokyo.lb.net", &[]),
+        ("10.0.0.1", &[]),
+        ("[::1]", &[]),
+    ] {
+        let found = compiler.refused(asked);
+        let shown: Vec<_> = found
+            .iter()
+            .map(|it| {
+                format!("{}/{} {} {:?}", it.object.cluster().unwrap(), it.object.name, it.pattern, it.reason)
+            })
+            .collect();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        let mut sorted = shown.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected, "{asked}");
+        // What is told of an object that counts is what its conditions say.
+        for it in found.iter().filter(|it| it.reason != Reason::ClusterNotFound) {
+            assert!(
+                conditions(&compiler, &it.object).iter().any(|told| told.message == it.message),
+                "{it:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_refused_claim_does_not_stand_in_the_way() {
     // Oslo's wildcard is refused by paris', so it does not take x.a.com from paris' younger object.
     let compiler = compile(

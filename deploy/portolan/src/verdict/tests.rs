@@ -102,9 +102,9 @@ fn verdicts_are_the_proxy_s() {
                     .collect(),
             )
         };
-        assert_eq!(said(&explain(plan, &request, health)), expected, "{say}");
+        assert_eq!(said(&explain(plan, &request, &[], health)), expected, "{say}");
         if !paris.contains("down") {
-            assert_eq!(said(&explain(plan, &request, |_| None)), expected, "{say}, health unknown");
+            assert_eq!(said(&explain(plan, &request, &[], |_| None)), expected, "{say}, health unknown");
         }
     }
 }
@@ -147,6 +147,49 @@ fn a_drained_cluster_gets_nothing_of_shared_hosts() {
         ("http://y.a.com/", "no pool 500 NP"),
     ] {
         let request = ExplainRequest::parse(url, None, []).unwrap();
-        assert_eq!(said(&explain(compiler.plan(), &request, |_| None)), [expected], "{url}");
+        assert_eq!(said(&explain(compiler.plan(), &request, &[], |_| None)), [expected], "{url}");
+    }
+}
+
+/// Regression: of a host whose claims are refused, and of one that two claim, no more was told than of one that nobody wants.
+#[test]
+fn refused_claims_are_told() {
+    const FLEET: &str = "
+{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: paris}, spec: {allowedDomains: [{suffix: a.com}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: tokyo}, spec: {allowedDomains: [{suffix: a.com}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: up, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.1, port: 80}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-paris}, spec: {hosts: [a.com, evil.example], rules: [{backends: [{pool: up}]}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-tokyo}, spec: {hosts: [a.com], rules: [{backends: [{pool: up}]}]}}
+";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("fleet.yaml"), FLEET).unwrap();
+    let (compiler, _) = check::compile(folder.path()).unwrap();
+    let see = "nobody serves this host: see who claims it, and why that is refused";
+    for (url, status, reason, refused) in [
+        (
+            "http://evil.example/",
+            json!(404),
+            json!(see),
+            json!(["HTTPLoadBalancer tenant-paris/shop evil.example DomainNotAllowed"]),
+        ),
+        (
+            "http://a.com/",
+            Value::Null,
+            Value::Null,
+            json!(["HTTPLoadBalancer tenant-tokyo/shop a.com HostTaken"]),
+        ),
+        ("http://x.a.com/", json!(404), json!("nobody serves this host"), json!([])),
+    ] {
+        let request = ExplainRequest::parse(url, None, []).unwrap();
+        let verdict = explain(compiler.plan(), &request, &compiler.refused(&request.host), |_| None);
+        let word = |it: &Value, field: &str| it[field].as_str().unwrap().to_owned();
+        let told = verdict["refused"].as_array().into_iter().flatten();
+        let told: Value =
+            told.map(|it| ["object", "host", "reason"].map(|field| word(it, field)).join(" ")).collect();
+        assert_eq!((&verdict["status"], &verdict["reason"], told), (&status, &reason, refused), "{url}");
     }
 }
