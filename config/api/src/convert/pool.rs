@@ -12,7 +12,7 @@ use portolan_model::pool::{
 };
 
 use super::path::with_query;
-use super::scalar::{host_name, object_name, positive};
+use super::scalar::{address, host_name, object_name, positive};
 use super::{Convert, Cx, Flaw};
 use crate::field::At;
 use crate::kinds::{self, Endpoint, NodePort, PoolTLS, StatusRange, UpstreamPoolSpec};
@@ -80,7 +80,7 @@ fn inline(cx: &mut Cx<'_>, at: &At<'_>, specs: &[Endpoint]) -> Vec<InlineEndpoin
 }
 
 fn endpoint_host(text: &str) -> Result<EndpointHost, Flaw> {
-    if let Ok(address) = text.parse() {
+    if let Ok(address) = address(text) {
         return Ok(EndpointHost::Address(address));
     }
     const EXPECTED: &str = "an IP address or a DNS name; the port has a field of its own";

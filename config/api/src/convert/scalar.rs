@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use portolan_model::host::{HostError, HostName, HostPattern};
 
 use super::Flaw;
@@ -176,19 +176,20 @@ fn host_flaw(text: &str, error: &HostError, patterns: bool) -> Flaw {
     Flaw::new(message, expected).meant(meant)
 }
 
-/// An IP address.
+/// An IP address; one of IPv4 that is written as one of IPv6 (`::ffff:192.0.2.1`, RFC 4291 §2.5.5.2) is one of IPv4: no socket
+/// of IPv6 alone takes it.
 pub(crate) fn address(text: &str) -> Result<IpAddr, Flaw> {
-    text.parse().map_err(|_| {
+    text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         Flaw::new(format!("{text:?} is not an IP address"), "an address such as 192.0.2.1 or 2001:db8::1")
             .meant(bare.parse::<IpAddr>().ok().map(|address| address.to_string()))
     })
 }
 
-/// A range of addresses.
+/// A range of addresses; one of IPv4 that is written as one of IPv6 is one of IPv4.
 pub(crate) fn cidr(text: &str) -> Result<IpNet, Flaw> {
     let meant = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
-        (Ok(net), _) if net == net.trunc() => return Ok(net),
+        (Ok(net), _) if net == net.trunc() => return Ok(canonical(net)),
         (Ok(net), _) => {
             return Err(Flaw::new(
                 format!("{text:?} has bits beyond its length"),
@@ -204,6 +205,13 @@ pub(crate) fn cidr(text: &str) -> Result<IpNet, Flaw> {
         "a range such as 10.0.0.0/8 or 2001:db8::/32",
     )
     .meant(meant))
+}
+
+/// The range of IPv4 that is written as one of IPv6.
+fn canonical(net: IpNet) -> IpNet {
+    let IpAddr::V4(first) = net.addr().to_canonical() else { return net };
+    let short = net.prefix_len().checked_sub(96).and_then(|length| Ipv4Net::new(first, length).ok());
+    if net.addr().is_ipv6() { short.map_or(net, IpNet::V4) } else { net }
 }
 
 #[cfg(test)]
@@ -276,6 +284,30 @@ mod tests {
             (meant(address("[::1]").map(drop)), Err(Some("::1"))),
         ] {
             assert_eq!(found, expected.map_err(|meant: Option<&str>| meant.map(str::to_owned)));
+        }
+    }
+
+    /// Regression: a listener on `::ffff:127.0.0.1` passed and could not be bound.
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (text, expected) in [
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("::ffff:7f00:1", "127.0.0.1"),
+            ("::192.0.2.1", "::c000:201"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("::/90", "::/90"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            let found = if text.contains('/') {
+                cidr(text).map(|net| net.to_string())
+            } else {
+                address(text).map(|address| address.to_string())
+            };
+            assert_eq!(found.ok().as_deref(), Some(expected), "{text}");
         }
     }
 }

@@ -192,6 +192,11 @@ const SPECS: &[(&str, &str, &str)] = &[
         "endpoints:\n  - {address: 192.0.2.1, port: 80}\n  - {address: 192.0.2.1, port: 80}",
     ),
     (
+        "an endpoint twice, in another spelling",
+        "UpstreamPool",
+        "endpoints:\n  - {address: 192.0.2.1, port: 80}\n  - {address: \"::ffff:192.0.2.1\", port: 80}",
+    ),
+    (
         "a balancing that does not exist",
         "UpstreamPool",
         "endpoints: []\nbalancing: LeastRequests\nprotocol: h2c",
@@ -254,6 +259,11 @@ const SPECS: &[(&str, &str, &str)] = &[
         "listeners that collide",
         "Proxy",
         "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 80, protocol: HTTP}\n  - {name: b, port: 80, protocol: HTTP, address: 192.0.2.1}\n  - {name: a, port: 81, protocol: HTTP}",
+    ),
+    (
+        "listeners that collide in another spelling",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners:\n  - {name: a, port: 80, protocol: HTTP, address: 127.0.0.1}\n  - {name: b, port: 80, protocol: HTTP, address: \"::ffff:127.0.0.1\"}",
     ),
     (
         "TLS on plain HTTP",
