@@ -1,7 +1,7 @@
 //! One Kubernetes cluster: etcd, an API server and controllers on its first node, and its nodes.
 //!
-//! All of it is upstream code but the kubelet. The flags are the least that a real cluster of that kind runs with; what differs is said beside
-//! the flag.
+//! All of it is upstream code but the kubelet, the scheduler and the cloud. The flags are the least that a real cluster of that kind runs
+//! with; what differs is said beside the flag.
 
 mod node;
 
@@ -64,17 +64,26 @@ pub struct Cluster {
     etcd: Process,
     api: Process,
     controllers: Process,
+    scheduler: Process,
+    cloud: Mutex<Option<Process>>,
     nodes: Mutex<Vec<Arc<Node>>>,
     steps: Vec<Step>,
 }
 
 impl Cluster {
     /// Starts it, and returns when it can run pods.
-    pub(crate) async fn up(site: &Arc<Site>, name: &str, number: u8, nodes: usize) -> Result<Self> {
+    pub(crate) async fn up(
+        site: &Arc<Site>,
+        name: &str,
+        number: u8,
+        nodes: usize,
+        cloud: bool,
+    ) -> Result<Self> {
         let dir = site.dir.join(name);
         let mut steps = Steps::begin();
         let first = Place::create(site, name, number, 1)?;
-        site.wan.route_to(&first.namespace, first.address, &site.addresses.load_balancers(number))?;
+        let range = site.addresses.load_balancers(number);
+        site.wan.route_to(&first.namespace, first.address, &range)?;
         let (namespace, address) = (Arc::clone(&first.namespace), first.address);
         let pki = Pki::create(&dir.join("pki"), name)?;
         let server = server(address);
@@ -89,6 +98,7 @@ impl Cluster {
         steps.took("API server");
 
         let controllers = Process::start(&namespace, &dir, controller_manager(site, &pki, &dir, &server)?)?;
+        let scheduler = Process::start(&namespace, &dir, scheduler(site, &pki, &dir, &server)?)?;
         let mut places = vec![first];
         for index in 2..=nodes {
             places.push(Place::create(site, name, number, index)?);
@@ -99,7 +109,7 @@ impl Cluster {
         steps.took("controllers");
         try_join_all(nodes.iter().map(|node| node.ready(&client))).await?;
         steps.took("nodes");
-        Ok(Self {
+        let cluster = Self {
             name: name.to_owned(),
             number,
             site: Arc::clone(site),
@@ -109,9 +119,15 @@ impl Cluster {
             etcd,
             api,
             controllers,
+            scheduler,
+            cloud: Mutex::new(None),
             nodes: Mutex::new(nodes),
             steps: steps.taken,
-        })
+        };
+        if cloud {
+            cluster.start_cloud()?;
+        }
+        Ok(cluster)
     }
 
     /// Its name.
@@ -188,6 +204,22 @@ impl Cluster {
         &self.controllers
     }
 
+    /// The scheduler's process.
+    pub fn scheduler(&self) -> &Process {
+        &self.scheduler
+    }
+
+    /// Switches the cloud on: Services of type LoadBalancer without a class get an address.
+    pub fn start_cloud(&self) -> Result<()> {
+        let mut cloud = self.cloud.lock().unwrap_or_else(PoisonError::into_inner);
+        if cloud.is_none() {
+            let program =
+                self::cloud(&self.site, &self.pki, &self.dir, &self.server(), &self.load_balancers())?;
+            *cloud = Some(Process::start(self.node(1)?.place(), &self.dir, program)?);
+        }
+        Ok(())
+    }
+
     /// Lets the API server answer nothing, its connections kept.
     pub fn pause_api(&self) -> Result<()> {
         self.api.pause()
@@ -242,6 +274,10 @@ impl Cluster {
         let client = self.client().await?;
         api_ready(&client, &self.etcd, &self.api).await?;
         restart(&self.controllers)?;
+        restart(&self.scheduler)?;
+        if let Some(cloud) = &*self.cloud.lock().unwrap_or_else(PoisonError::into_inner) {
+            restart(cloud)?;
+        }
         for node in self.nodes() {
             restart(node.kubelet())?;
             restart(node.proxy())?;
@@ -358,6 +394,14 @@ fn api_server(site: &Site, pki: &Pki, address: Ipv4Addr) -> Result<Program> {
     Ok(Program::new("kube-apiserver", &site.binaries.kube_apiserver, args))
 }
 
+fn scheduler(site: &Site, pki: &Pki, dir: &Path, server: &str) -> Result<Program> {
+    let config = dir.join("scheduler.kubeconfig");
+    let client = pki.client("scheduler", "system:kube-scheduler", None)?;
+    pki.kubeconfig(&config, "scheduler", server, &client)?;
+    let args = ["scheduler".to_owned(), format!("--kubeconfig={}", config.display())];
+    Ok(Program::new("scheduler", &site.rig, args))
+}
+
 fn controller_manager(site: &Site, pki: &Pki, dir: &Path, server: &str) -> Result<Program> {
     let config = dir.join("kube-controller-manager.kubeconfig");
     let client = pki.client("kube-controller-manager", "system:kube-controller-manager", None)?;
@@ -379,4 +423,13 @@ fn controller_manager(site: &Site, pki: &Pki, dir: &Path, server: &str) -> Resul
         "--node-monitor-grace-period=6s".to_owned(),
     ];
     Ok(Program::new("kube-controller-manager", &site.binaries.kube_controller_manager, args))
+}
+
+fn cloud(site: &Site, pki: &Pki, dir: &Path, server: &str, range: &str) -> Result<Program> {
+    let config = dir.join("cloud.kubeconfig");
+    // Every cluster has a role for whoever goes by this name.
+    let client = pki.client("cloud", "system:serviceaccount:kube-system:service-controller", None)?;
+    pki.kubeconfig(&config, "cloud", server, &client)?;
+    let args = ["cloud".to_owned(), format!("--kubeconfig={}", config.display()), format!("--range={range}")];
+    Ok(Program::new("cloud", &site.rig, args))
 }

@@ -38,18 +38,30 @@ use claim::Claim;
 pub struct Options {
     clusters: Vec<String>,
     nodes: usize,
+    cloud: bool,
     images: BTreeMap<String, PathBuf>,
 }
 
 impl Options {
     /// Clusters of these names, with one node each.
     pub fn new<N: Into<String>>(clusters: impl IntoIterator<Item = N>) -> Self {
-        Self { clusters: clusters.into_iter().map(Into::into).collect(), nodes: 1, images: BTreeMap::new() }
+        Self {
+            clusters: clusters.into_iter().map(Into::into).collect(),
+            nodes: 1,
+            cloud: false,
+            images: BTreeMap::new(),
+        }
     }
 
     /// Nodes of each cluster.
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// Whether Services of type LoadBalancer without a class get an address.
+    pub fn cloud(mut self, cloud: bool) -> Self {
+        self.cloud = cloud;
         self
     }
 
@@ -116,7 +128,7 @@ impl Fleet {
         let clusters = try_join_all(numbered.map(|(number, name)| {
             let site = &site;
             async move {
-                let cluster = Cluster::up(site, name, number, options.nodes).await;
+                let cluster = Cluster::up(site, name, number, options.nodes, options.cloud).await;
                 cluster.with_context(|| format!("cluster {name}"))
             }
         }));
@@ -150,6 +162,11 @@ impl Fleet {
             .iter()
             .find(|cluster| cluster.name() == name)
             .with_context(|| format!("no cluster {name}"))
+    }
+
+    /// What joins all nodes and the host: a place outside of all clusters, to run a client in, for example.
+    pub fn wan(&self) -> &Wan {
+        &self.site.wan
     }
 
     /// What joins the nodes that two clusters have now.

@@ -99,6 +99,11 @@ impl Node {
         &self.place.namespace
     }
 
+    /// Its namespace, for a process that outlives the borrow.
+    pub(crate) fn place(&self) -> &Arc<Namespace> {
+        &self.place.namespace
+    }
+
     /// What joins it to everybody else.
     pub fn link(&self) -> &Link {
         &self.link
