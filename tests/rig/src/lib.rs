@@ -11,12 +11,15 @@
 
 mod addresses;
 pub mod binaries;
+pub mod cloud;
 pub mod cluster;
 pub mod fleet;
+pub mod kubelet;
 mod machine;
 pub mod net;
 mod pki;
 pub mod process;
+pub mod scheduler;
 mod site;
 pub mod wait;
 

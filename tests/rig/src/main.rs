@@ -9,7 +9,8 @@ use clap::{Parser, Subcommand};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use portolan_rig::binaries::Binaries;
-use portolan_rig::{Fleet, Kept, Options, cluster};
+use portolan_rig::{Fleet, Kept, Options, cloud, cluster, kubelet, scheduler};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// Real Kubernetes clusters on one machine, without containers.
@@ -32,6 +33,9 @@ enum Command {
         /// Nodes of each cluster.
         #[arg(long, default_value_t = 1)]
         nodes: usize,
+        /// Give Services of type LoadBalancer an address.
+        #[arg(long)]
+        cloud: bool,
         /// A binary that containers of an image run, as NAME=PATH.
         #[arg(long = "image", value_parser = image)]
         images: Vec<(String, PathBuf)>,
@@ -48,14 +52,33 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The kubelet of one node.
+    #[command(hide = true)]
+    Kubelet(kubelet::Options),
+    /// What watches over one container of a kubelet.
+    #[command(hide = true)]
+    Shim {
+        /// The folder of its run.
+        dir: PathBuf,
+    },
+    /// The scheduler of one cluster.
+    #[command(hide = true)]
+    Scheduler(scheduler::Options),
+    /// The cloud of one cluster.
+    #[command(hide = true)]
+    Cloud(cloud::Options),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // The client calls an API server that is on its way up an error.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Cli::parse().command).await {
+    let done = match Cli::parse().command {
+        // Threads of a runtime would keep it from entering namespaces.
+        Command::Shim { dir } => kubelet::shim(&dir),
+        command => Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(command))),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -67,8 +90,8 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Build => Binaries::find().map(drop),
-        Command::Up { clusters, nodes, images } => {
-            let options = Options::new(clusters).nodes(nodes);
+        Command::Up { clusters, nodes, cloud, images } => {
+            let options = Options::new(clusters).nodes(nodes).cloud(cloud);
             up(images.iter().fold(options, |options, (name, path)| options.image(name, path))).await
         }
         Command::Down => {
@@ -79,6 +102,10 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Status => status().await,
         Command::Kubectl { cluster, args } => kubectl(&cluster, &args),
+        Command::Kubelet(options) => kubelet::run(options).await,
+        Command::Shim { dir } => kubelet::shim(&dir),
+        Command::Scheduler(options) => scheduler::run(options).await,
+        Command::Cloud(options) => cloud::run(options).await,
     }
 }
 
