@@ -22,7 +22,7 @@ use portolan_model::intent::Delta;
 
 use crate::index::{Change, Entry, Index};
 use crate::told::Told;
-use crate::walk::{Stamp, is_gone, is_manifest, join, walk};
+use crate::walk::{Stamp, is_gone, is_manifest, join, link_to_nothing, walk};
 
 /// Reads one file's text; its first argument is the file's name, relative to the folder.
 pub(crate) type ReadFile = Box<dyn FnMut(&str, &str) -> FileObjects + Send>;
@@ -342,7 +342,7 @@ fn read_one(root: &Path, file: &str, known: Option<&Known>, reader: &mut ReadFil
                 _ => Read::New(now, reader(file, &text)),
             }
         }
-        Err(error) if is_gone(&error) => Read::Gone,
+        Err(error) if is_gone(&error) => link_to_nothing(&path).map_or(Read::Gone, Read::Unreadable),
         Err(error) => Read::Unreadable(error),
     }
 }

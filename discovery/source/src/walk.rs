@@ -71,7 +71,9 @@ fn descend(root: &Path, folder: &str, above: &mut Vec<(u64, u64)>, found: &mut F
     let entries = identity.and_then(|identity| Ok((identity, fs::read_dir(&path)?)));
     let (identity, entries) = match entries {
         Ok(entries) => entries,
-        Err(error) if is_gone(&error) && !folder.is_empty() => return,
+        Err(error) if is_gone(&error) && !folder.is_empty() => {
+            return found.unreadable.extend(link_to_nothing(&path).map(|error| (folder.to_owned(), error)));
+        }
         Err(error) => return found.unreadable.push((folder.to_owned(), error)),
     };
     if above.contains(&identity) {
@@ -93,7 +95,10 @@ fn descend(root: &Path, folder: &str, above: &mut Vec<(u64, u64)>, found: &mut F
             Ok(metadata) if metadata.is_file() && is_manifest(Path::new(name)) => {
                 found.files.push((relative, Stamp::of(&metadata)));
             }
-            Err(error) if error.kind() != io::ErrorKind::NotFound => found.unreadable.push((relative, error)),
+            Err(error) if is_gone(&error) => {
+                found.unreadable.extend(link_to_nothing(&path.join(name)).map(|error| (relative, error)));
+            }
+            Err(error) => found.unreadable.push((relative, error)),
             _ => {}
         }
     }
@@ -103,6 +108,14 @@ fn descend(root: &Path, folder: &str, above: &mut Vec<(u64, u64)>, found: &mut F
 /// Whether there is nothing of that name any more.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// What is wrong where a manifest is a link to what is not there. Of a link by another name nobody knows what it is meant for.
+pub(crate) fn link_to_nothing(path: &Path) -> Option<io::Error> {
+    let dangles = is_manifest(path)
+        && fs::symlink_metadata(path).is_ok_and(|entry| entry.is_symlink())
+        && fs::metadata(path).is_err_and(|error| is_gone(&error));
+    dangles.then(|| io::Error::new(io::ErrorKind::NotFound, "it is a link to nothing"))
 }
 
 /// The path of what `relative` names.

@@ -217,6 +217,39 @@ fn swapped_links_are_followed() {
     assert_eq!(rig.all(), ["+a3"]);
 }
 
+/// Regression: it was passed over in silence.
+#[test]
+fn a_link_to_nothing_is_told_and_keeps_what_it_said() {
+    let mut rig = Rig::new();
+    let outside = TempDir::new().unwrap();
+    let target = outside.path().join("target");
+    for link in ["a.yaml", "folder", ".hidden.yaml"] {
+        symlink(&target, rig.path(link)).unwrap();
+    }
+    let said = "cannot be read: it is a link to nothing; what it said before stays in force";
+    let told = |batch: &Batch| -> Vec<String> {
+        batch.diagnostics.iter().map(|told| format!("{}: {}", told.file, told.message)).collect()
+    };
+    assert_eq!(told(&rig.folder.update(&Dirt::everything())), [format!("a.yaml: {said}")]);
+    fs::write(&target, "a 1").unwrap();
+    let batch = rig.at("a.yaml");
+    assert_eq!((spell(&batch.deltas), told(&batch)), (vec!["+a1".to_owned()], vec![]));
+    fs::remove_file(&target).unwrap();
+    for dirt in [Dirt::everything(), Dirt::anything()] {
+        let everything = dirt.everything;
+        let batch = rig.folder.update(&dirt);
+        assert!(batch.deltas.is_empty(), "{batch:?}");
+        assert_eq!(told(&batch).len(), usize::from(everything), "it is said once, and again when asked");
+    }
+    fs::remove_file(rig.path("a.yaml")).unwrap();
+    let batch = rig.at("a.yaml");
+    assert_eq!(
+        (spell(&batch.deltas), told(&batch)),
+        (vec!["-a".to_owned()], vec![]),
+        "the link itself is gone"
+    );
+}
+
 #[test]
 fn what_cannot_be_read_keeps_what_it_said() {
     let mut rig = Rig::new();
