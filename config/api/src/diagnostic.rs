@@ -1,5 +1,6 @@
 //! What is told about a manifest: where, what, and what was probably meant.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use portolan_model::id::{Kind, ObjectRef};
@@ -60,10 +61,10 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// For a terminal: the message, the line it is about with a mark under the place, and what to do.
     pub fn render(&self, source: &Source<'_>) -> String {
-        let mut out = format!("{}: {}\n", self.severity, self.message);
+        let mut out = format!("{}: {}\n", self.severity, escaped(&self.message));
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
-        let _ = writeln!(out, "{margin}--> {}:{}:{}", self.file, self.line, self.column);
+        let _ = writeln!(out, "{margin}--> {}:{}:{}", escaped(&self.file), self.line, self.column);
         if let Some((text, column)) = self.excerpt(source) {
             let width = match self.found.chars().count() {
                 _ if self.found.ends_with('…') => 1,
@@ -122,14 +123,14 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}: ", self.file, self.line, self.column, self.severity)?;
+        write!(f, "{}:{}:{}: {}: ", escaped(&self.file), self.line, self.column, self.severity)?;
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&escaped(&self.message))?;
         let found = (!self.found.is_empty() && !self.message.contains(&self.found))
             .then(|| format!("found {:?}", self.found));
         let expected = self.expected.as_ref().map(|text| format!("expected {text}"));
@@ -137,6 +138,18 @@ impl fmt::Display for Diagnostic {
         let details: Vec<_> = [found, expected, meant].into_iter().flatten().collect();
         if details.is_empty() { Ok(()) } else { write!(f, " ({})", details.join("; ")) }
     }
+}
+
+/// The text without what a terminal obeys or a line of a log ends at: anybody may name a file.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain.into()
 }
 
 /// At most [`SHOWN`] characters of one line.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use portolan_api::Source;
+use portolan_api::{Diagnostic, Reader, Source};
 use portolan_model::id::{Kind, ObjectRef};
 
-use crate::support::{manifest, read};
+use crate::support::{checks, manifest, read};
 
 /// What is wrong, the kind, and a spec of it.
 const SPECS: &[(&str, &str, &str)] = &[
@@ -579,4 +579,16 @@ spec:
         let expected = expected.map(|(line, column, found)| (line, column, found.to_owned()));
         assert_eq!(find(kind, name, line, field), expected, "{what}");
     }
+}
+
+/// Regression: a newline in a file's name made two lines of one, and a terminal obeyed the rest.
+#[test]
+fn names_of_files_are_escaped() {
+    let read = Reader::new(checks()).read("a\n\u{1b}[31mb.yaml", "hello there\n");
+    let told = read.all_diagnostics()[0];
+    let shown = told.render(&Source::new("hello there\n"));
+    assert!(shown.contains(" --> a\\n\\u{1b}[31mb.yaml:1:1\n"), "{shown}");
+    assert!(told.to_string().starts_with("a\\n\\u{1b}[31mb.yaml:1:1: error: "), "{told}");
+    let told = Diagnostic { message: "a\u{7}\r".into(), ..told.clone() };
+    assert!(told.render(&Source::new("")).starts_with("error: a\\u{7}\\r\n"), "{told}");
 }
