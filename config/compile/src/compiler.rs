@@ -20,7 +20,7 @@ use crate::certificates::{Certificates, Rebound, Use, certificate, covered};
 use crate::dirty::Dirty;
 use crate::hosts::{Hosts, Rights, Verdict, wider};
 use crate::load_balancer::{self, Court};
-use crate::names::Names;
+use crate::names::{Names, reason};
 use crate::policies::{self, Policies};
 use crate::pools;
 use crate::store::Store;
@@ -338,7 +338,7 @@ impl Compiler {
             },
             (Some(_), Err(error)) => conditions.push(Condition::new(
                 ConditionType::Accepted,
-                Reason::HostTooLong,
+                reason(&error),
                 "metadata.name",
                 format!("no host names can be generated: {error}"),
             )),

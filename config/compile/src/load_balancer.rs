@@ -15,7 +15,7 @@ use portolan_model::route::{RouteMatch, Rule};
 use crate::age::why_first;
 use crate::certificates::{Use, certificate, covered};
 use crate::hosts::{Hosts, Rights, Verdict};
-use crate::names::{Names, NoName};
+use crate::names::{Names, NoName, reason};
 use crate::store::Store;
 
 /// What an object of that kind says.
@@ -337,9 +337,7 @@ impl Findings {
 
     fn no_name(&mut self, error: &NoName) {
         let (reason, message) = match error {
-            NoName::Invalid(error) => {
-                (Reason::HostTooLong, format!("no host name can be generated: {error}"))
-            }
+            NoName::Invalid(error) => (reason(error), format!("no host name can be generated: {error}")),
             NoName::Taken(name) => {
                 let name: &HostName = name;
                 (

@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use portolan_model::condition::Reason;
 use portolan_model::host::{HostError, HostName, HostPattern};
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::Object;
@@ -137,6 +138,15 @@ pub(crate) enum NoName {
     Taken(HostName),
     /// It lies in no cluster's namespace.
     Elsewhere,
+}
+
+/// Why a name is not valid: an origin may be called what no host can be.
+pub(crate) fn reason(error: &HostError) -> Reason {
+    match error {
+        HostError::TooLong(_) => Reason::HostTooLong,
+        HostError::LabelLength(label) if !label.is_empty() => Reason::HostTooLong,
+        _ => Reason::Invalid,
+    }
 }
 
 fn candidates<'a>(

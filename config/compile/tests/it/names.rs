@@ -180,6 +180,16 @@ fn a_name_serves_all_rules_whatever_their_hosts() {
     assert!(compiler.plan().catch_all.is_none());
 }
 
+/// Regression: they were told to be too long.
+#[test]
+fn names_of_origins_that_no_host_can_have_are_invalid() {
+    for origin in ["-bad-", "*", "a_b*c", "é"] {
+        let object = with_origin(lb("paris/x", 1, &[]), &format!("Ingress/a/{origin}"), None);
+        let id = object.meta.id.clone();
+        assert_eq!(wrong(&compile(fleet(vec![object])), &id), [(Reason::Invalid, String::new())], "{origin}");
+    }
+}
+
 #[test]
 fn names_too_long_are_refused_and_the_rest_serves() {
     let long = [&["x"; 50].concat(); 4].map(|label| label.as_str()).join(".");
