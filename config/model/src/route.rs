@@ -117,10 +117,12 @@ pub enum Filter {
 }
 
 /// Headers that frame a message or belong to one connection: no edit may touch them (RFC 9110 §7.6.1). A wrong
-/// `Content-Length` would let one client's bytes be read as another's request.
-pub const CONNECTION_HEADERS: [&str; 9] = [
+/// `Content-Length` would let one client's bytes be read as another's request; an `Expect` that the client did not send would have
+/// the endpoint wait for, or announce, what nobody agreed on (RFC 9110 §10.1.1).
+pub const CONNECTION_HEADERS: [&str; 10] = [
     "connection",
     "content-length",
+    "expect",
     "keep-alive",
     "proxy-connection",
     "te",

@@ -105,7 +105,7 @@ const SPECS: &[(&str, &str, &str)] = &[
     (
         "edits of headers that frame the message",
         "HTTPLoadBalancer",
-        "rules:\n  - backends: [{pool: shop}]\n    filters:\n      - type: RequestHeaderModifier\n        requestHeaderModifier:\n          set: [{name: Content-Length, value: \"0\"}, {name: Host, value: a}]\n          remove: [Transfer-Encoding]",
+        "rules:\n  - backends: [{pool: shop}]\n    filters:\n      - type: RequestHeaderModifier\n        requestHeaderModifier:\n          set: [{name: Content-Length, value: \"0\"}, {name: Host, value: a}, {name: Expect, value: 100-continue}]\n          remove: [Transfer-Encoding]",
     ),
     (
         "a filter without its settings",
