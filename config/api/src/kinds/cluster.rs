@@ -27,7 +27,7 @@ use super::parts::{SecretRef, is_false};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
-    /// Where it is.
+    /// Where it is. Decides nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality: Option<Locality>,
     /// Its share of the hosts that several clusters serve.

@@ -357,7 +357,7 @@ pub struct RuleTimeouts {
     /// From the request's head to the response's end; `0s` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<GoDuration>,
-    /// For one try, to the response's head; not longer than `request`.
+    /// For one try, as `timeouts.perTry` of a `TrafficPolicy`; not longer than `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<GoDuration>,
 }

@@ -35,7 +35,7 @@ pub struct Node {
     /// The IP addresses where its node ports answer; the first is used.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 45)))]
     pub addresses: Vec<String>,
-    /// Its zone.
+    /// Its zone. Decides nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub zone: Option<String>,

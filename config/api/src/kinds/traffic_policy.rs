@@ -89,7 +89,8 @@ pub struct Timeouts {
     /// To a connection with the endpoint, TLS included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<GoDuration>,
-    /// For one try, to the response's head.
+    /// For one try, to the response's head; from the end of the request's body, where it has one. Where client and endpoint both speak
+    /// HTTP/2 also for each wait for more of a response, unless the request has a body, asks for events or is gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_try: Option<GoDuration>,
     /// From the request's head to the response's end; `0s` for no limit.

@@ -70,7 +70,7 @@ pub struct Endpoint {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub weight: u32,
-    /// Its zone.
+    /// Its zone. Decides nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub zone: Option<String>,
