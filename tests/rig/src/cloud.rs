@@ -1,8 +1,10 @@
-//! The small cloud: Services of type LoadBalancer without a class get an address.
+//! The small cloud: Services of type LoadBalancer without a class get an address, and what comes to that address gets to the Service.
 //!
 //! A Service keeps the address that its status says, and gives it back when it is deleted or becomes of another type or class. What the status says
-//! is the only memory: a cloud that comes back finds it there. `ipMode: Proxy` lets traffic from inside the cluster take the same way as
-//! traffic from outside.
+//! is the only memory: a cloud that comes back finds it there. `ipMode: Proxy` tells kube-proxy to leave the address alone, so that traffic
+//! from inside the cluster takes the same way as traffic from outside: through the cloud's own listeners, see [`forward`].
+
+mod forward;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -11,14 +13,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::cluster::is_ready;
 use crate::kubelet::connect;
+use forward::{Forwards, Front, Protocol};
 
 /// How long the API server may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -38,58 +43,99 @@ pub struct Options {
     pub range: String,
 }
 
-/// Gives addresses, for ever.
+/// Gives addresses and forwards what comes to them, for ever.
 pub async fn run(options: Options) -> Result<()> {
     let client = connect(&options.kubeconfig).await?;
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
-    let events = watcher::watcher(Api::<Service>::all(client.clone()), config);
-    pin_mut!(events);
+    let services = watcher::watcher(Api::<Service>::all(client.clone()), config.clone());
+    let nodes = watcher::watcher(Api::<Node>::all(client.clone()), config);
+    pin_mut!(services, nodes);
     let mut book = Book::parse(&options.range)?;
-    let (mut listed, mut known, mut open) = (BTreeMap::new(), BTreeMap::new(), false);
+    let (mut known, mut known_nodes) = (Listed::default(), Listed::default());
+    let (ready, nodes_seen) = watch::channel(Vec::new());
+    let mut forwards = Forwards::new(nodes_seen);
+    let mut open = false;
     loop {
         tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(Event::Init)) => listed.clear(),
-                Some(Ok(Event::InitApply(service))) => {
-                    listed.insert(key(&service), service);
-                }
-                Some(Ok(Event::InitDone)) => {
-                    known = std::mem::take(&mut listed);
-                    open = true;
-                }
-                Some(Ok(Event::Apply(service))) => {
-                    known.insert(key(&service), service);
-                    open = true;
-                }
-                Some(Ok(Event::Delete(service))) => {
-                    known.remove(&key(&service));
-                    open = true;
-                }
+            event = services.next() => match event {
+                Some(Ok(event)) => open |= known.hear(event),
                 Some(Err(_)) => sleep(RETRY).await,
                 None => bail!("the watch of Services has ended"),
             },
+            event = nodes.next() => match event {
+                Some(Ok(event)) => {
+                    if known_nodes.hear(event) {
+                        ready.send_replace(known_nodes.all.values().filter_map(serves).collect());
+                    }
+                }
+                Some(Err(_)) => sleep(RETRY).await,
+                None => bail!("the watch of Nodes has ended"),
+            },
             () = sleep(RETRY), if open => {}
         }
-        if open {
-            let mut good = true;
-            for (key, given) in book.settle(&known) {
-                if let Err(error) = write(&client, &key, given).await {
-                    tracing::info!("cannot write the status of Service {key:?}: {error:#}");
-                    good = false;
-                }
-            }
-            open = !good;
+        if !open {
+            continue;
         }
+        let mut good = true;
+        let changes = book.settle(&known.all);
+        // Who reads the status finds somebody who listens.
+        if let Err(error) = forwards.settle(&book.fronts(&known.all)).await {
+            tracing::warn!("{error}");
+            good = false;
+        }
+        for (key, given) in changes {
+            if let Err(error) = write(&client, &key, given).await {
+                tracing::info!("cannot write the status of Service {key:?}: {error:#}");
+                good = false;
+            }
+        }
+        open = !good;
     }
+}
+
+/// What a watch says there is.
+#[derive(Debug)]
+struct Listed<K> {
+    all: BTreeMap<Key, K>,
+    coming: BTreeMap<Key, K>,
+}
+
+impl<K> Default for Listed<K> {
+    fn default() -> Self {
+        Self { all: BTreeMap::new(), coming: BTreeMap::new() }
+    }
+}
+
+impl<K: ResourceExt> Listed<K> {
+    /// Takes an event. Says whether what is known has changed.
+    fn hear(&mut self, event: Event<K>) -> bool {
+        let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+        match event {
+            Event::Init => self.coming.clear(),
+            Event::InitApply(object) => {
+                self.coming.insert(key(&object), object);
+            }
+            Event::InitDone => self.all = std::mem::take(&mut self.coming),
+            Event::Apply(object) => {
+                self.all.insert(key(&object), object);
+            }
+            Event::Delete(object) => {
+                self.all.remove(&key(&object));
+            }
+        }
+        self.coming.is_empty()
+    }
+}
+
+/// The address of a node that is ready.
+fn serves(node: &Node) -> Option<Ipv4Addr> {
+    let addresses = node.status.as_ref()?.addresses.as_ref()?;
+    let internal = addresses.iter().find(|address| address.type_ == "InternalIP")?;
+    is_ready(node).then(|| internal.address.parse().ok())?
 }
 
 /// Namespace and name.
 type Key = (String, String);
-
-fn key(service: &Service) -> Key {
-    let meta = &service.metadata;
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-}
 
 /// Who has which address.
 #[derive(Debug)]
@@ -145,6 +191,24 @@ impl Book {
             (ours && given != has).then(|| (key.clone(), given))
         };
         services.iter().filter_map(change).collect()
+    }
+
+    /// Where clients of these Services come, and the node ports behind.
+    fn fronts(&self, services: &BTreeMap<Key, Service>) -> BTreeMap<Front, u16> {
+        let fronts = self.given.iter().flat_map(|(key, &address)| {
+            let spec = services.get(key).and_then(|service| service.spec.as_ref());
+            let ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
+            ports.filter_map(move |port| {
+                let protocol = match port.protocol.as_deref() {
+                    None | Some("TCP") => Protocol::Tcp,
+                    Some("UDP") => Protocol::Udp,
+                    Some(_) => return None,
+                };
+                let own = u16::try_from(port.port).ok()?;
+                Some(((protocol, address, own), u16::try_from(port.node_port?).ok()?))
+            })
+        });
+        fronts.collect()
     }
 
     fn holds(&self, address: Ipv4Addr) -> bool {

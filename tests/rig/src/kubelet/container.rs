@@ -172,21 +172,16 @@ impl Runner {
     /// The image's binary. Nothing if it was stopped before it was there.
     async fn image(&mut self) -> Option<PathBuf> {
         let image = self.container.image.clone().unwrap_or_default();
-        let mut backoff = Backoff::new(self.pod.node.backoff);
+        let mut reason = "ErrImagePull";
         loop {
-            let why = match self.pod.node.images.binary(&image) {
+            match self.pod.node.images.binary(&image) {
                 Ok(binary) => return Some(binary),
-                Err(why) => why,
-            };
-            self.wait_for("ErrImagePull", why);
-            let delay = backoff.after(Duration::ZERO).max(self.pod.node.backoff);
-            if !self.stop.pause(delay / 2).await {
+                Err(why) => self.wait_for(reason, why),
+            }
+            if !self.stop.pause(self.pod.node.backoff).await {
                 return None;
             }
-            self.wait_for("ImagePullBackOff", format!("Back-off pulling image {image:?}"));
-            if !self.stop.pause(delay / 2).await {
-                return None;
-            }
+            reason = "ImagePullBackOff";
         }
     }
 
@@ -194,8 +189,10 @@ impl Runner {
     async fn attend(&mut self, run: &mut Instance) -> Exit {
         let Some(inside) = run.inside().cloned() else {
             let exit = run.ended().await;
-            let message = exit.message.clone().unwrap_or_default();
-            self.pod.event(Kind::Warning, "Failed", &format!("Error: {message}"));
+            if exit.started.is_none() {
+                let message = exit.message.clone().unwrap_or_default();
+                self.pod.event(Kind::Warning, "Failed", &format!("Error: {message}"));
+            }
             return exit;
         };
         let since = inside.started.at;
@@ -238,7 +235,7 @@ impl Runner {
             exit = run.ended() => return exit,
             () = self.stop.expired(far) => {}
         }
-        run.signal(Signal::SIGKILL);
+        run.kill();
         run.ended().await
     }
 
@@ -337,12 +334,12 @@ impl Runner {
     }
 
     fn wait_for(&self, reason: &str, message: String) {
-        self.pod.event(
-            Kind::Warning,
-            if reason.contains("BackOff") { "BackOff" } else { "Failed" },
-            &message,
-        );
-        self.view(|view| view.state = State::Waiting { reason: reason.to_owned(), message });
+        let state = State::Waiting { reason: reason.to_owned(), message: message.clone() };
+        if self.seen(|view| view.state != state) {
+            let what = if reason.contains("BackOff") { "BackOff" } else { "Failed" };
+            self.pod.event(Kind::Warning, what, &message);
+            self.view(|view| view.state = state);
+        }
     }
 
     fn view(&self, change: impl FnOnce(&mut View)) {

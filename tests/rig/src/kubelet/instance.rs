@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Child;
@@ -87,6 +87,7 @@ impl Instance {
         // Whatever lies at our path by now: the same program.
         let mut command = Command::new("/proc/self/exe");
         command
+            .arg0("rig")
             .arg("shim")
             .arg(&dir)
             .process_group(0)
@@ -155,7 +156,7 @@ impl Instance {
             return exit;
         }
         // The shim was killed, or the machine went down. What it watched over must not live on unseen.
-        self.signal(Signal::SIGKILL);
+        self.kill();
         Exit {
             code: 137,
             started: self.inside.as_ref().map(|inside| inside.started.at),
@@ -164,22 +165,29 @@ impl Instance {
         }
     }
 
-    /// Sends its processes a signal.
+    /// Sends its first process a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let Some(inside) = &self.inside {
-            inside.signal(signal);
+        if let Some(pid) = self.pid() {
+            // It may end just now.
+            let _ = kill(pid, signal);
         }
+    }
+
+    /// Ends all its processes at once.
+    pub(crate) fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = killpg(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Its first process, which leads their group, if it is alive.
+    fn pid(&self) -> Option<Pid> {
+        let process = self.inside.as_ref()?.started.process;
+        process.is_alive().then(|| Pid::from_raw(process.pid()))
     }
 }
 
 impl Inside {
-    fn signal(&self, signal: Signal) {
-        if self.started.process.is_alive() {
-            // It may end just now.
-            let _ = killpg(Pid::from_raw(self.started.process.pid()), signal);
-        }
-    }
-
     /// Runs a command in the container: its exit code, and what it said.
     pub(crate) async fn exec(&self, argv: &[String]) -> Result<(i32, String)> {
         let child = {

@@ -83,19 +83,20 @@ pub(crate) async fn run(
     mut report: impl FnMut(Option<bool>, Result<(), String>),
 ) {
     let mut tally = Tally::new(began, &timing);
+    let mut next = since + timing.delay;
     if began != Some(true) && timing.delay.is_zero() {
         while since.elapsed() < EARLY {
             if let Ok(Ok(())) = timeout(timing.timeout, check.ask()).await {
                 let change = tally.count(true);
                 report(change, Ok(()));
                 if change.is_some() {
+                    next = Instant::now() + timing.period;
                     break;
                 }
             }
             sleep(EARLY_STEP).await;
         }
     }
-    let mut next = since + timing.delay;
     loop {
         // What was missed while we were stopped is not made up for.
         next = next.max(Instant::now());

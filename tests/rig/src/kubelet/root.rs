@@ -9,7 +9,7 @@
 //! [`enter`] changes the thread that calls it, and what this thread starts.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -77,6 +77,9 @@ pub(crate) fn enter(root: &Root) -> Result<()> {
     }
     let dir = &root.dir;
     make(dir, &["dev/shm", "etc", "proc", "root", "run", "sys", "tmp", "var/run", "var/tmp"])?;
+    for folder in ["dev/shm", "tmp", "var/tmp"] {
+        fs::set_permissions(dir.join(folder), fs::Permissions::from_mode(0o1777))?;
+    }
     for name in HOST {
         host(dir, name)?;
     }
