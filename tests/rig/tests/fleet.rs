@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as Scope, Node as NodeObject};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -14,6 +15,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use portolan_rig::cluster::{connect, is_ready};
 use portolan_rig::net::Namespace;
 use portolan_rig::{Cluster, Fleet, Node, Options, wait};
+use serde_json::json;
 
 /// What something may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -38,7 +40,7 @@ async fn a_fleet_is_broken_mended_and_gone() {
 
     let dir = fleet.dir().to_owned();
     let prefix = format!("rig{}-", dir.file_name().expect("a number").to_string_lossy());
-    assert_eq!(Namespace::list(&prefix).len(), 4);
+    assert!(Namespace::list(&prefix).len() >= 4, "the wan, three nodes, and pods");
     fleet.down().expect("nothing stays");
     assert!(Namespace::list(&prefix).is_empty() && !dir.exists());
 }
@@ -107,10 +109,13 @@ async fn nodes_come_and_go(cluster: &Cluster) {
     node.uncordon(&client).await.expect("uncordoned");
     assert_ne!(unschedulable(&nodes.get("paris-2").await.expect("there")), Some(true));
 
+    let echo = deploy(&client, 4).await;
     node.kill().expect("killed");
     becomes_ready(&nodes, &node, false).await;
+    has_available(&echo, 2).await;
     node.start().expect("started");
     node.ready(&client).await.expect("it comes back");
+    has_available(&echo, 4).await;
 
     node.link().cut().expect("cut");
     becomes_ready(&nodes, &node, false).await;
@@ -147,6 +152,37 @@ fn reaches(from: Option<&Node>, to: Ipv4Addr) -> bool {
     from.map_or_else(connect, |node| node.namespace().run(connect).expect("inside"))
 }
 
+/// A Deployment of the echo server, all of whose pods are available.
+async fn deploy(client: &Client, replicas: i32) -> Api<Deployment> {
+    let labels = json!({"app": "echo"});
+    let deployment = serde_json::from_value(json!({
+        "metadata": {"name": "echo"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{
+                    "name": "echo",
+                    "image": "echo",
+                    "readinessProbe": {"httpGet": {"port": 3000}, "periodSeconds": 1},
+                }]},
+            },
+        },
+    }));
+    let deployments = Api::default_namespaced(client.clone());
+    deployments.create(&Default::default(), &deployment.expect("a Deployment")).await.expect("created");
+    has_available(&deployments, replicas).await;
+    deployments
+}
+
+async fn has_available(deployments: &Api<Deployment>, wanted: i32) {
+    let available = |it: &Deployment| it.status.as_ref()?.available_replicas;
+    let condition = |it: Option<&Deployment>| it.and_then(available) == Some(wanted);
+    let seen = tokio::time::timeout(LONG, await_condition(deployments.clone(), "echo", condition)).await;
+    seen.unwrap_or_else(|_| panic!("never had {wanted} available pods")).expect("a watch");
+}
+
 async fn becomes_ready(nodes: &Api<NodeObject>, node: &Node, wanted: bool) {
     let condition = |node: Option<&NodeObject>| node.is_some_and(|node| is_ready(node) == wanted);
     let seen = tokio::time::timeout(LONG, await_condition(nodes.clone(), node.name(), condition)).await;
@@ -165,6 +201,8 @@ async fn twenty_fleets_leave_nothing() {
         let fleet = Fleet::up(Options::new(["lb", "paris"])).await.expect("a fleet");
         let dir = fleet.dir().to_owned();
         let number = dir.file_name().expect("a number").to_string_lossy().into_owned();
+        let client = fleet.cluster("paris").expect("there").client().await.expect("a client");
+        deploy(&client, 3).await;
         println!("{}", fleet.report());
         fleet.down().expect("nothing stays");
         assert!(!dir.exists());
