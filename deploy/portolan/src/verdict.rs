@@ -21,12 +21,18 @@ pub(crate) fn explain(
     refused: &[Refused],
     endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
 ) -> Value {
+    let refuse = |status: u16, reason: &str| json!({"outcome": "refused", "status": status, "flag": "BR", "reason": reason});
+    let target = match &request.query {
+        Some(query) => &format!("{}?{query}", request.path),
+        None => &request.path,
+    };
+    if let Some((status, reason)) = portolan_proxy::refusal(&request.method, target, &plan.proxy) {
+        return refuse(status, reason);
+    }
     let router = router_of(plan, &request.host);
     let path = match normalize_path(&request.path) {
         Ok(path) => path,
-        Err(error) => {
-            return json!({"outcome": "refused", "status": 400, "flag": "BR", "reason": error.to_string()});
-        }
+        Err(error) => return refuse(400, &error.to_string()),
     };
     let view = RequestView {
         host: &request.host,

@@ -38,4 +38,5 @@ mod worker;
 
 pub use failure::Flag;
 pub use plane::{DataPlane, Lack, Options};
+pub use request::refusal;
 pub use view::View;

@@ -69,6 +69,17 @@ fn check_size(request: &RequestHeader, path: &str, limits: &Limits) -> Result<()
     Ok(())
 }
 
+/// Status and reason where a request is refused whatever its route: by its method, or by its target (path and query).
+pub fn refusal(method: &Method, target: &str, proxy: &Proxy) -> Option<(u16, &'static str)> {
+    let refused = if *method == Method::CONNECT {
+        Some(Failure::CONNECT)
+    } else {
+        let checked = http1::check_target(target.as_bytes(), encoded_slash(proxy));
+        checked.err().map(|reason| http1::Refusal::from(reason).into())
+    };
+    refused.map(|failure| (failure.status, failure.text))
+}
+
 fn bad(text: &'static str) -> Stop {
     Stop::Fail(Failure::new(Flag::BadRequest, 400, text))
 }

@@ -109,6 +109,30 @@ fn verdicts_are_the_proxy_s() {
     }
 }
 
+/// What the gate refuses, no rule is asked for.
+#[test]
+fn requests_that_the_gate_refuses_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = "---\n{apiVersion: portolan.dev/v1alpha1, kind: Proxy, metadata: {name: default}, spec: {lbDomain: lb.test, \
+                 listeners: [{name: http, port: 80, protocol: HTTP}], limits: {refuseEncodedSlash: true}}}\n";
+    let strict = FLEET.to_owned() + proxy + &rule("paris", "backends: [{pool: up}]");
+    fs::write(folder.path().join("fleet.yaml"), strict).unwrap();
+    let (compiler, diagnostics) = check::compile(folder.path()).unwrap();
+    assert_eq!(diagnostics, []);
+    for (method, path, status) in [
+        ("GET", "/", json!(null)),
+        ("GET", "/%00", json!(400)),
+        ("GET", "/a%2Fb", json!(400)),
+        ("GET", "/?q=a%2Fb", json!(null)),
+        ("GET", "/%zz", json!(400)),
+        ("CONNECT", "/", json!(405)),
+    ] {
+        let request = ExplainRequest::parse(&format!("http://a.com{path}"), Some(method), []).unwrap();
+        let verdict = explain(compiler.plan(), &request, &[], |_| None);
+        assert_eq!(verdict["status"], status, "{method} {path}: {verdict}");
+    }
+}
+
 /// Regression: where no other cluster said the same match, or named the shared host at all, a drained one was served.
 #[test]
 fn a_drained_cluster_gets_nothing_of_shared_hosts() {
