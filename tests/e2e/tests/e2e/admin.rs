@@ -172,15 +172,16 @@ fn it_is_ready_once_a_configuration_is_in_force() {
 }
 
 #[test]
-fn a_listener_that_cannot_listen_is_not_ready() {
+fn a_proxy_that_listens_nowhere_is_not_ready() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
     let portolan = Setup::new().start();
     portolan.write(
         "proxy.yaml",
-        &Setup::new()
-            .listener(&format!("name: taken\naddress: 127.0.0.1\nport: {port}\nprotocol: HTTP\n"))
-            .proxy(),
+        &format!(
+            "apiVersion: portolan.dev/v1alpha1\nkind: Proxy\nmetadata: {{name: default}}\nspec:\n  lbDomain: lb.test\n  \
+             listeners: [{{name: taken, address: 127.0.0.1, port: {port}, protocol: HTTP}}]\n"
+        ),
     );
     let said =
         eventually("not ready", || Some(portolan.admin("/readyz")).filter(|answer| answer.status == 503));
