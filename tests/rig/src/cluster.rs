@@ -29,6 +29,8 @@ pub use node::{Node, is_ready};
 
 /// How long a control plane may take.
 const READY: Duration = Duration::from_secs(60);
+/// How long an API server may take to say that it is ready.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Controllers that run: those that pods, Services and their endpoints need, and those that look after nodes.
 const CONTROLLERS: &[&str] = &[
     "clusterrole-aggregation-controller",
@@ -327,7 +329,8 @@ async fn api_ready(client: &Client, etcd: &Process, api: &Process) -> Result<()>
         if let Err(error) = etcd.must_run().and_then(|()| api.must_run()) {
             return Some(Err(error));
         }
-        answers(client).await.then_some(Ok(()))
+        // A server that is on its way up may leave a question open.
+        tokio::time::timeout(ANSWER, answers(client)).await.is_ok_and(|ready| ready).then_some(Ok(()))
     });
     ready.await.with_context(|| api.last_words())?
 }

@@ -290,9 +290,9 @@ impl Kept {
         process::memory(&claim::processes(self.number, Some(&self.dir)))
     }
 
-    /// Ends every fleet that no running process holds, and removes what crashed ones left. Says which.
-    pub fn end_all() -> Result<Vec<u8>> {
-        claim::clear_all()
+    /// Ends one fleet, or all, but those that a running process holds, and removes what crashed ones left. Says which.
+    pub fn end(only: Option<u8>) -> Result<Vec<u8>> {
+        claim::clear(only)
     }
 }
 

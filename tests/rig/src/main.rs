@@ -41,7 +41,10 @@ enum Command {
         images: Vec<(String, PathBuf)>,
     },
     /// End what `up` started, and remove what crashed tests left.
-    Down,
+    Down {
+        /// The number of one fleet, as `status` says it; all if there is none.
+        fleet: Option<u8>,
+    },
     /// What runs, and how it is.
     Status,
     /// kubectl, in a cluster that `up` started.
@@ -94,8 +97,8 @@ async fn run(command: Command) -> Result<()> {
             let options = Options::new(clusters).nodes(nodes).cloud(cloud);
             up(images.iter().fold(options, |options, (name, path)| options.image(name, path))).await
         }
-        Command::Down => {
-            for number in Kept::end_all()? {
+        Command::Down { fleet } => {
+            for number in Kept::end(fleet)? {
                 println!("fleet {number} is gone");
             }
             Ok(())

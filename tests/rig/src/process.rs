@@ -3,6 +3,7 @@
 //! A [`Process`] stands in a namespace, writes to a log file, and outlives whoever started it. Beside its log lies its [`Record`]: the id and
 //! the start time that the kernel gave it, so that an id that was handed out anew is never mistaken for it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -248,14 +249,23 @@ fn launch(namespace: &Namespace, dir: &Path, program: &Program) -> Result<Runnin
 
 /// The processes in these namespaces, whoever started them.
 pub(crate) fn inside(namespaces: &[Namespace]) -> Vec<Record> {
-    let key = |path: &str| std::fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
-    let ours = key("/proc/self/ns/net");
-    let wanted: Vec<_> =
-        namespaces.iter().filter_map(Namespace::key).filter(|key| Some(*key) != ours).collect();
-    pids()
-        .filter(|pid| key(&format!("/proc/{pid}/ns/net")).is_some_and(|key| wanted.contains(&key)))
-        .filter_map(Record::of)
-        .collect()
+    inside_or_at(namespaces, None)
+}
+
+/// The processes in these namespaces, and in those that lost their name but hold a process whose working folder is below `dir`.
+pub(crate) fn inside_or_at(namespaces: &[Namespace], dir: Option<&Path>) -> Vec<Record> {
+    let key = |path: String| std::fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    let seen = pids().filter_map(|pid| Some((pid, key(format!("/proc/{pid}/ns/net"))?)));
+    let seen: Vec<_> = seen.collect();
+    let folder = |pid| std::fs::read_link(format!("/proc/{pid}/cwd"));
+    let stands_there = |pid| dir.is_some_and(|dir| folder(pid).is_ok_and(|path| path.starts_with(dir)));
+    let mut wanted: HashSet<_> = namespaces.iter().filter_map(Namespace::key).collect();
+    wanted.extend(seen.iter().filter(|(pid, _)| stands_there(*pid)).map(|(_, key)| *key));
+    // Somebody may stand in the folder with a shell.
+    if let Some(ours) = key("/proc/self/ns/net".to_owned()) {
+        wanted.remove(&ours);
+    }
+    seen.iter().filter(|(_, key)| wanted.contains(key)).filter_map(|(pid, _)| Record::of(*pid)).collect()
 }
 
 /// Sends all of them a signal; those that are gone by now are passed over.

@@ -204,7 +204,7 @@ impl Node {
     fn processes(&self) -> Vec<Record> {
         let mut namespaces = self.pods();
         namespaces.extend(Namespace::open(self.place.namespace.name()));
-        process::inside(&namespaces)
+        process::inside_or_at(&namespaces, Some(&self.place.dir))
     }
 }
 

@@ -23,13 +23,23 @@ pub(crate) const HOME: &str = "/run/portolan-rig";
 /// The file that marks a fleet that outlives its maker.
 const KEPT: &str = "kept";
 
+/// A locked file. It is unlocked in so many words: a process that is just being started has a copy of every open file for a moment, and the
+/// lock would stay with it.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// The right to a number. Dropping it removes all that the fleet has, unless it is kept.
 #[derive(Debug)]
 pub(crate) struct Claim {
     number: u8,
     dir: PathBuf,
-    /// Holds the lock.
-    _lock: File,
+    _lock: Lock,
     done: bool,
 }
 
@@ -53,9 +63,9 @@ impl Claim {
         sweep(number, left.as_deref())?;
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let dir = parent.canonicalize()?.join(number.to_string());
-        lock.set_len(0)?;
-        lock.rewind()?;
-        lock.write_all(dir.as_os_str().as_encoded_bytes())?;
+        lock.0.set_len(0)?;
+        lock.0.rewind()?;
+        lock.0.write_all(dir.as_os_str().as_encoded_bytes())?;
         // What lies there is of a time before this lock.
         remove(&dir)?;
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -108,10 +118,10 @@ pub(crate) fn kept() -> Result<Vec<(u8, PathBuf)>> {
     Ok(found)
 }
 
-/// Removes every fleet that no running process holds: kept ones, and what crashed ones left. Says which.
-pub(crate) fn clear_all() -> Result<Vec<u8>> {
+/// Removes one fleet, or all, but those that a running process holds: kept ones, and what crashed ones left. Says which.
+pub(crate) fn clear(only: Option<u8>) -> Result<Vec<u8>> {
     let mut cleared = Vec::new();
-    for number in 0..FLEETS {
+    for number in (0..FLEETS).filter(|&number| only.is_none_or(|only| only == number)) {
         let left = path(number).exists() || !Namespace::list(&prefix(number)).is_empty();
         if left && let Some((_lock, dir)) = lock(number)? {
             retire(number, dir.as_deref())?;
@@ -122,12 +132,12 @@ pub(crate) fn clear_all() -> Result<Vec<u8>> {
 }
 
 /// Takes the lock of a number, and reads which folder its last holder had; nothing if it is held.
-fn lock(number: u8) -> Result<Option<(File, Option<PathBuf>)>> {
+fn lock(number: u8) -> Result<Option<(Lock, Option<PathBuf>)>> {
     let path = path(number);
     let failed = || format!("cannot lock {}", path.display());
     loop {
         fs::create_dir_all(HOME).with_context(failed)?;
-        let mut file = File::options()
+        let file = File::options()
             .create(true)
             .truncate(false)
             .read(true)
@@ -139,12 +149,13 @@ fn lock(number: u8) -> Result<Option<(File, Option<PathBuf>)>> {
             Err(TryLockError::Error(error)) => return Err(error).with_context(failed),
             Ok(()) => {}
         }
+        let mut file = Lock(file);
         // Its last holder may have removed it between our opening and our locking.
         let same = fs::metadata(&path).ok().map(|data| data.ino())
-            == Some(file.metadata().with_context(failed)?.ino());
+            == Some(file.0.metadata().with_context(failed)?.ino());
         if same {
             let mut dir = String::new();
-            file.read_to_string(&mut dir).with_context(failed)?;
+            file.0.read_to_string(&mut dir).with_context(failed)?;
             return Ok(Some((file, (!dir.is_empty()).then(|| dir.into()))));
         }
     }
@@ -168,7 +179,7 @@ pub(crate) fn processes(number: u8, dir: Option<&Path>) -> Vec<Record> {
     let names = Namespace::list(&prefix(number));
     // One that is gone by now has no processes.
     let namespaces: Vec<_> = names.iter().filter_map(|name| Namespace::open(name).ok()).collect();
-    let mut found = process::inside(&namespaces);
+    let mut found = process::inside_or_at(&namespaces, dir);
     let recorded = dir.map(Record::below).unwrap_or_default().into_iter().map(|(_, record)| record);
     found.extend(recorded.filter(Record::is_alive));
     found.sort_by_key(Record::pid);

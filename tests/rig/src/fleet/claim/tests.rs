@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::process::{Process, Program};
 
-/// A claim with a process in a namespace of the fleet, another outside of all, and the host's link.
+/// A claim with processes that are found in several ways, and the host's link.
 fn busy(parent: &Path) -> (Claim, Vec<Process>) {
     let claim = Claim::first_free(parent).expect("a number is free");
     let number = claim.number();
@@ -14,7 +14,12 @@ fn busy(parent: &Path) -> (Claim, Vec<Process>) {
     let recorded = Process::start(&namespace, claim.dir(), sleep("recorded")).expect("it starts");
     let found = Process::start(&namespace, claim.dir(), sleep("found")).expect("it starts");
     fs::remove_file(claim.dir().join("found.process.json")).expect("it was recorded");
-    (claim, vec![recorded, found])
+    // In a namespace that has lost its name.
+    let nameless = Arc::new(Namespace::create(&format!("rig{number}-paris-1-pod")).expect("a namespace"));
+    let lost = Process::start(&nameless, claim.dir(), sleep("lost")).expect("it starts");
+    Namespace::open(nameless.name()).expect("there").delete().expect("deleted");
+    fs::remove_file(claim.dir().join("lost.process.json")).expect("it was recorded");
+    (claim, vec![recorded, found, lost])
 }
 
 fn nothing_is_left(number: u8, dir: &Path, processes: &[Process]) {
