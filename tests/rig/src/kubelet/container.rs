@@ -63,6 +63,9 @@ pub(crate) struct Runner {
     stop: Stop,
 }
 
+/// So far away that only the pod's own deadline counts.
+const NEVER: Duration = Duration::from_secs(1 << 30);
+
 /// A container that must be ended because a probe said so.
 type Unhealthy = (String, Duration);
 
@@ -218,7 +221,7 @@ impl Runner {
 
     /// Ends a run: the hook, the signal, and what cannot be ignored.
     async fn end(&mut self, run: &mut Instance, target: &Target, grace: Option<Duration>) -> Exit {
-        let far = Instant::now() + grace.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
+        let far = Instant::now() + grace.unwrap_or(NEVER);
         let lifecycle = self.container.lifecycle.clone().unwrap_or_default();
         if let Some(hook) = &lifecycle.pre_stop {
             tokio::select! {
@@ -329,7 +332,7 @@ impl Runner {
 
     fn grace(&self, probe: Option<&k8s_openapi::api::core::v1::Probe>) -> Duration {
         let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let seconds = own.or(self.pod.spec().termination_grace_period_seconds);
+        let seconds = own.or_else(|| self.pod.spec().termination_grace_period_seconds);
         seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(GRACE, Duration::from_secs)
     }
 

@@ -27,11 +27,14 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::logs::{Reader, Wanted};
 use super::shim::EXIT;
 use super::{Host, instance};
 
+/// The group whose members may read logs.
+const ADMINISTRATORS: &str = "system:masters";
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long somebody may take to say who they are.
@@ -80,11 +83,24 @@ pub(crate) async fn serve(host: Arc<Host>, listener: TcpListener, tls: TlsAccept
         tokio::spawn(async move {
             // A client that does not come through is told by TLS.
             let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+            if !stream.get_ref().1.peer_certificates().is_some_and(is_administrator) {
+                return;
+            }
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
     }
+}
+
+/// Whether a client's certificate is that of the API server or of another administrator: not of a node, for example.
+fn is_administrator(certificates: &[CertificateDer<'_>]) -> bool {
+    let Some((_, certificate)) = certificates.first().and_then(|der| X509Certificate::from_der(der).ok())
+    else {
+        return false;
+    };
+    let mut groups = certificate.subject().iter_organization().filter_map(|group| group.as_str().ok());
+    groups.any(|group| group == ADMINISTRATORS)
 }
 
 async fn container_logs(

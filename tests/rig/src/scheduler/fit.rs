@@ -37,7 +37,7 @@ pub(crate) fn choose(
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let here = pods.iter().filter(|other| {
             let bound = other.metadata.uid.as_ref().and_then(|uid| bound.get(uid));
-            node_of(other).or(bound.map(String::as_str)) == Some(name) && !is_over(other)
+            node_of(other).or_else(|| bound.map(String::as_str)) == Some(name) && !is_over(other)
         });
         let (mut all, mut same) = (0, 0);
         for other in here {

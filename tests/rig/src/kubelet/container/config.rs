@@ -35,8 +35,8 @@ pub(crate) fn spec(
     let mounts = mounts.map(|wanted| mount(pod, wanted, &env)).collect::<Result<_, _>>()?;
     let own = container.security_context.as_ref();
     let whole = pod.spec().security_context.as_ref();
-    let user = own.and_then(|own| own.run_as_user).or(whole.and_then(|whole| whole.run_as_user));
-    let group = own.and_then(|own| own.run_as_group).or(whole.and_then(|whole| whole.run_as_group));
+    let user = own.and_then(|own| own.run_as_user).or_else(|| whole.and_then(|whole| whole.run_as_user));
+    let group = own.and_then(|own| own.run_as_group).or_else(|| whole.and_then(|whole| whole.run_as_group));
     Ok(Spec {
         root: Root {
             dir: instance::dir(dir, number).join("root"),

@@ -22,6 +22,9 @@ use tokio_rustls::TlsConnector;
 
 use crate::kubelet::instance::Inside;
 
+/// How a call of gRPC ended, as a number: 0 is good.
+const STATUS: &str = "grpc-status";
+
 /// Where a container is to be found.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -181,9 +184,12 @@ async fn health(stream: TcpStream, authority: &str, service: &str) -> anyhow::Re
         .header("te", "trailers")
         .body(Full::new(question(service)))?;
     let answer = async {
-        let answer = sender.send_request(request).await?;
-        let body = answer.into_body().collect().await?;
-        if let Some(status) = body.trailers().and_then(|trailers| trailers.get("grpc-status"))
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?;
+        // An answer without a message has its status in the head.
+        let status =
+            body.trailers().and_then(|trailers| trailers.get(STATUS)).or_else(|| head.headers.get(STATUS));
+        if let Some(status) = status
             && status != "0"
         {
             anyhow::bail!("gRPC status {}", String::from_utf8_lossy(status.as_bytes()));
@@ -299,6 +305,42 @@ mod tests {
             let answer = Check::http(&get, &target()).expect("a check").ask().await;
             assert_eq!(answer.is_ok(), good, "{status}: {answer:?}");
             assert!(server.await.expect("served").starts_with("GET /healthz?deep=1 HTTP/1.1\r\n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn grpc_services_say_that_they_serve() {
+        use hyper::server::conn::http2::Builder;
+        use hyper::service::service_fn;
+        // What is asked for, the status, the message, and whether that is good.
+        let rows: [(&str, &str, &[u8], bool); 4] = [
+            ("", "0", &[0, 0, 0, 0, 2, 0x08, 1], true),
+            ("shop", "0", &[0, 0, 0, 0, 2, 0x08, 2], false),
+            ("shop", "5", &[], false),
+            ("", "12", &[], false),
+        ];
+        for (service, status, message, good) in rows {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+            let port = listener.local_addr().expect("an address").port();
+            let server = tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.expect("a client");
+                let answer = service_fn(move |request: Request<hyper::body::Incoming>| async move {
+                    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+                    assert_eq!(request.headers()["content-type"], "application/grpc");
+                    let asked = request.into_body().collect().await.expect("a message").to_bytes();
+                    assert_eq!(asked, question(service));
+                    http::Response::builder()
+                        .header(STATUS, status)
+                        .body(Full::new(Bytes::from_static(message)))
+                });
+                let _ =
+                    Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+            });
+            let check =
+                Check::Grpc { address: Ipv4Addr::LOCALHOST.into(), port, service: service.to_owned() };
+            let answer = check.ask().await;
+            assert_eq!(answer.is_ok(), good, "{service:?} {status}: {answer:?}");
+            server.await.expect("served");
         }
     }
 

@@ -1,0 +1,354 @@
+//! Pods are what the API says they are: the kubelet, the scheduler and the cloud against a real API server. Where root or the binaries are
+//! missing, this says so and passes.
+
+#![allow(clippy::expect_used, clippy::panic)] // a test that cannot go on says so and fails
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Resource, ResourceExt};
+use portolan_rig::{Cluster, Fleet, Options, wait};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// What something may take on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_are_what_the_api_says() {
+    if let Err(missing) = Fleet::can_start() {
+        eprintln!("skipped: {missing:#}");
+        return;
+    }
+    let options = Options::new(["lb"]).cloud(true).image("sh", Path::new("/bin/sh"));
+    let fleet = Fleet::up(options).await.expect("a fleet");
+    let cluster = fleet.cluster("lb").expect("there");
+    let client = cluster.client().await.expect("a client");
+
+    tokio::join!(
+        echo_servers_answer(&client),
+        volumes_and_environment(&client),
+        what_is_missing_is_waited_for(&fleet, &client),
+        containers_are_restarted(&client),
+        pods_come_to_their_end(&client),
+        gates_are_opened_by_others(&client),
+        deletion_is_graceful(&client),
+    );
+    a_kubelet_is_followed_by_another(cluster, &client).await;
+    nothing_goes_to_a_cordoned_node(cluster, &client).await;
+    fleet.down().expect("nothing stays");
+}
+
+/// A Deployment, its EndpointSlice, its logs, and its Service of type LoadBalancer.
+async fn echo_servers_answer(client: &Client) {
+    let labels = json!({"app": "echo"});
+    let container =
+        json!({"name": "echo", "image": "echo", "readinessProbe": {"httpGet": {"path": "/", "port": 3000}}});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "echo"},
+        "spec": {"replicas": 3, "selector": {"matchLabels": labels}, "template": template},
+    });
+    create::<k8s_openapi::api::apps::v1::Deployment>(client, deployment).await;
+    let service = json!({
+        "metadata": {"name": "echo"},
+        "spec": {"type": "LoadBalancer", "selector": labels, "ports": [{"port": 80, "targetPort": 3000}]},
+    });
+    create::<Service>(client, service).await;
+    let slices: Api<EndpointSlice> = Api::default_namespaced(client.clone());
+    wait::until("three endpoints that are ready", LONG, || async {
+        let list =
+            slices.list(&ListParams::default().labels("kubernetes.io/service-name=echo")).await.ok()?;
+        let endpoints = list.items.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
+        let ready = endpoints.filter(|endpoint| {
+            endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
+        });
+        (ready.count() == 3).then_some(())
+    })
+    .await
+    .expect("endpoints");
+
+    let address = until(client, "echo", "an address", |service: &Service| {
+        let status = service.status.as_ref()?.load_balancer.as_ref()?;
+        let ingress = status.ingress.as_ref()?.first()?;
+        assert_eq!(ingress.ip_mode.as_deref(), Some("Proxy"));
+        ingress.ip.as_ref()?.parse::<Ipv4Addr>().ok()
+    })
+    .await;
+    let answer = get(address, 80).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"path\": \"/\""), "{answer}");
+
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    for pod in pods.list(&ListParams::default().labels("app=echo")).await.expect("a list") {
+        log_until(client, &pod.name_any(), None, "Starting server").await;
+    }
+    services(client).delete("echo", &DeleteParams::default()).await.expect("deleted");
+    wait::until("the address to be given back", LONG, || async { get(address, 80).is_err().then_some(()) })
+        .await
+        .expect("nobody listens");
+}
+
+async fn volumes_and_environment(client: &Client) {
+    let map = json!({"metadata": {"name": "settings"}, "data": {"colour": "red", "size": "1"}});
+    create::<ConfigMap>(client, map).await;
+    create::<Secret>(client, json!({"metadata": {"name": "key"}, "stringData": {"k": "s3"}})).await;
+    let script = "echo env $(A) $B $C $P_colour; cat /shared/first; echo sub $(cat /etc/size); \
+                  echo mode $(stat -L -c %a /etc/key/deep/k); echo label $(cat /etc/info/labels); \
+                  echo ca $(head -c 10 /var/run/secrets/kubernetes.io/serviceaccount/ca.crt); \
+                  echo token $(wc -c < /var/run/secrets/kubernetes.io/serviceaccount/token); \
+                  touch /usr/x 2> /dev/null || echo host untouched; touch /etc/config/x 2> /dev/null || echo volume untouched; \
+                  while :; do echo colour $(cat /etc/config/colour); sleep 0.1; done";
+    let pod = json!({
+        "metadata": {"name": "full", "labels": {"app": "full"}},
+        "spec": {
+            "initContainers": [
+                {"name": "first", "image": "sh", "command": ["sh", "-c", "echo from init > /shared/first"],
+                 "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
+                {"name": "side", "image": "sh", "restartPolicy": "Always", "command": ["sleep", "1000"],
+                 "startupProbe": {"exec": {"command": ["true"]}}},
+            ],
+            "containers": [{
+                "name": "main", "image": "sh", "command": ["sh", "-c", script],
+                "env": [
+                    {"name": "A", "value": "$(KUBERNETES_SERVICE_PORT)"},
+                    {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "size"}}},
+                    {"name": "C", "valueFrom": {"secretKeyRef": {"name": "key", "key": "k"}}},
+                ],
+                "envFrom": [{"prefix": "P_", "configMapRef": {"name": "settings"}}],
+                "volumeMounts": [
+                    {"name": "shared", "mountPath": "/shared"},
+                    {"name": "config", "mountPath": "/etc/config"},
+                    {"name": "config", "mountPath": "/etc/size", "subPath": "size"},
+                    {"name": "key", "mountPath": "/etc/key"},
+                    {"name": "info", "mountPath": "/etc/info"},
+                ],
+            }],
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [
+                {"name": "shared", "emptyDir": {}},
+                {"name": "config", "configMap": {"name": "settings"}},
+                {"name": "key", "secret": {"secretName": "key", "items": [{"key": "k", "path": "deep/k", "mode": 256}]}},
+                {"name": "info", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+            ],
+        },
+    });
+    create::<Pod>(client, pod).await;
+    until(client, "full", "ready", |pod: &Pod| holds(pod, "Ready").then_some(())).await;
+    let log = log_until(client, "full", Some("main"), "colour red").await;
+    let wanted = [
+        "env 443 1 s3 red",
+        "from init",
+        "sub 1",
+        "mode 400",
+        "label app=\"full\"",
+        "ca -----BEGIN",
+        "host untouched",
+        "volume untouched",
+    ];
+    for line in wanted {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    assert!(!Path::new("/usr/x").exists());
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
+    let blue = Patch::Merge(json!({"data": {"colour": "blue"}}));
+    maps.patch("settings", &PatchParams::default(), &blue).await.expect("patched");
+    log_until(client, "full", Some("main"), "colour blue").await;
+}
+
+async fn what_is_missing_is_waited_for(fleet: &Fleet, client: &Client) {
+    create::<Pod>(client, pod("late-image", json!({"image": "later:v1"}))).await;
+    let mut mounted = pod("late-secret", json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+    mounted["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "late"}}]);
+    create::<Pod>(client, mounted).await;
+    for reason in ["ErrImagePull", "ImagePullBackOff"] {
+        until(client, "late-image", reason, |pod: &Pod| (waits(pod)? == reason).then_some(())).await;
+    }
+    assert_eq!(until(client, "late-secret", "a reason", waits).await, "ContainerCreating");
+    create::<Secret>(client, json!({"metadata": {"name": "late"}, "stringData": {"k": "s3"}})).await;
+    fleet.add_image("later", Path::new("/bin/sh")).expect("added");
+    for name in ["late-image", "late-secret"] {
+        until(client, name, "ready", |pod: &Pod| holds(pod, "Ready").then_some(())).await;
+    }
+}
+
+async fn containers_are_restarted(client: &Client) {
+    create::<Pod>(client, pod("crash", json!({"command": ["sh", "-c", "echo once; exit 3"]}))).await;
+    let liveness = json!({"exec": {"command": ["test", "!", "-e", "/tmp/sick"]}, "periodSeconds": 1, "failureThreshold": 1});
+    let sick =
+        json!({"command": ["sh", "-c", "sleep 0.2; touch /tmp/sick; sleep 1000"], "livenessProbe": liveness});
+    create::<Pod>(client, pod("sick", sick)).await;
+    let looping = until(client, "crash", "in a loop", |pod: &Pod| {
+        (waits(pod)? == "CrashLoopBackOff").then(|| status(pod).cloned())?
+    })
+    .await;
+    assert!(looping.restart_count >= 1 && !looping.ready);
+    let before = looping.last_state.and_then(|state| state.terminated).expect("it ended");
+    assert_eq!((before.exit_code, before.reason.as_deref()), (3, Some("Error")));
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let previous = LogParams { previous: true, ..Default::default() };
+    assert_eq!(pods.logs("crash", &previous).await.expect("a log"), "once\n");
+    until(client, "sick", "restarted", |pod: &Pod| (status(pod)?.restart_count >= 1).then_some(())).await;
+}
+
+async fn pods_come_to_their_end(client: &Client) {
+    for (name, script, phase) in [("good", "exit 0", "Succeeded"), ("bad", "exit 1", "Failed")] {
+        let mut pod = pod(name, json!({"command": ["sh", "-c", script]}));
+        pod["spec"]["restartPolicy"] = json!("Never");
+        create::<Pod>(client, pod).await;
+        until(client, name, phase, |pod: &Pod| {
+            (pod.status.as_ref()?.phase.as_deref() == Some(phase)).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn gates_are_opened_by_others(client: &Client) {
+    let mut gated = pod("gated", json!({}));
+    gated["spec"]["readinessGates"] = json!([{"conditionType": "example.com/gate"}]);
+    create::<Pod>(client, gated).await;
+    let ready = until(client, "gated", "with ready containers", |pod: &Pod| {
+        holds(pod, "ContainersReady").then(|| holds(pod, "Ready"))
+    })
+    .await;
+    assert!(!ready);
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let open = json!({"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}});
+    pods.patch_status("gated", &PatchParams::default(), &Patch::Strategic(open)).await.expect("patched");
+    until(client, "gated", "ready", |pod: &Pod| holds(pod, "Ready").then_some(())).await;
+}
+
+async fn deletion_is_graceful(client: &Client) {
+    let script = "trap 'cat /tmp/hook; echo bye; exit 0' TERM; echo hello; while :; do sleep 0.05; done";
+    let hook = json!({"preStop": {"exec": {"command": ["sh", "-c", "echo hook > /tmp/hook"]}}});
+    let mut polite = pod("polite", json!({"command": ["sh", "-c", script], "lifecycle": hook}));
+    polite["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    create::<Pod>(client, polite).await;
+    log_until(client, "polite", None, "hello").await;
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let follow = LogParams { follow: true, ..Default::default() };
+    // Read to its end: the container's.
+    let said = async { pods.logs("polite", &follow).await.expect("a log") };
+    let deleted = async {
+        pods.delete("polite", &DeleteParams::default()).await.expect("deleted");
+        let gone = await_condition(pods.clone(), "polite", |pod: Option<&Pod>| pod.is_none());
+        tokio::time::timeout(LONG, gone).await.expect("in time").expect("gone");
+    };
+    let (said, ()) = tokio::join!(said, deleted);
+    assert_eq!(said, "hello\nhook\nbye\n");
+}
+
+async fn a_kubelet_is_followed_by_another(cluster: &Cluster, client: &Client) {
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let before =
+        status(&pods.get("gated").await.expect("there")).and_then(|status| status.container_id.clone());
+    let node = cluster.node(1).expect("there");
+    node.kubelet().kill().expect("killed");
+    pods.delete("late-secret", &DeleteParams::default()).await.expect("deleted");
+    node.kubelet().restart().expect("restarted");
+    let gone = await_condition(pods.clone(), "late-secret", |pod: Option<&Pod>| pod.is_none());
+    tokio::time::timeout(LONG, gone).await.expect("in time").expect("gone");
+    let after = pods.get("gated").await.expect("there");
+    let status = status(&after).expect("a status");
+    assert_eq!((status.restart_count, &status.container_id, status.ready), (0, &before, true));
+    log_until(client, "full", Some("main"), "colour blue").await;
+}
+
+async fn nothing_goes_to_a_cordoned_node(cluster: &Cluster, client: &Client) {
+    let node = cluster.node(1).expect("there");
+    node.cordon(client).await.expect("cordoned");
+    let nodes: Api<Node> = Api::all(client.clone());
+    let cordoned = |node: Option<&Node>| {
+        node.and_then(|node| node.spec.as_ref()).is_some_and(|spec| spec.unschedulable == Some(true))
+    };
+    await_condition(nodes, node.name(), cordoned).await.expect("known");
+    create::<Pod>(client, pod("homeless", json!({}))).await;
+    let why = until(client, "homeless", "a reason", |pod: &Pod| {
+        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+        conditions.iter().find(|condition| condition.type_ == "PodScheduled")?.message.clone()
+    })
+    .await;
+    assert_eq!(why, "0/1 nodes are available: 1 node(s) were unschedulable.");
+    node.uncordon(client).await.expect("uncordoned");
+    until(client, "homeless", "ready", |pod: &Pod| holds(pod, "Ready").then_some(())).await;
+}
+
+/// A pod with one container that sleeps, unless `change` says otherwise.
+fn pod(name: &str, change: Value) -> Value {
+    let mut container = json!({"name": "main", "image": "sh", "command": ["sleep", "1000"]});
+    for (key, value) in change.as_object().into_iter().flatten() {
+        container[key] = value.clone();
+    }
+    json!({"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}})
+}
+
+async fn create<K>(client: &Client, object: Value)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::default_namespaced(client.clone());
+    let object = serde_json::from_value(object).expect("an object");
+    api.create(&PostParams::default(), &object).await.expect("created");
+}
+
+/// Waits until an object is as it should be, and says what was found.
+async fn until<K, T>(client: &Client, name: &str, what: &str, found: impl Fn(&K) -> Option<T>) -> T
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::default_namespaced(client.clone());
+    let what = format!("{name} to be {what}");
+    wait::until(&what, LONG, || async { found(&api.get(name).await.ok()?) }).await.expect("in time")
+}
+
+/// Waits until a log holds a text, and gives all of it.
+async fn log_until(client: &Client, pod: &str, container: Option<&str>, text: &str) -> String {
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let params = LogParams { container: container.map(str::to_owned), ..Default::default() };
+    let what = format!("{text:?} in the log of {pod}");
+    let log = wait::until(&what, LONG, || async {
+        pods.logs(pod, &params).await.ok().filter(|log| log.contains(text))
+    });
+    log.await.expect("in time")
+}
+
+fn services(client: &Client) -> Api<Service> {
+    Api::default_namespaced(client.clone())
+}
+
+fn holds(pod: &Pod, kind: &str) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+fn status(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.as_ref()?.first()
+}
+
+/// Why the first container waits.
+fn waits(pod: &Pod) -> Option<String> {
+    status(pod)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
+}
+
+fn get(address: Ipv4Addr, port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
