@@ -18,7 +18,11 @@ for what in "$@"; do
       # curl's package does without it, and then trusts nobody.
       if command -v apt-get >/dev/null 2>&1 && [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then missing+=(ca-certificates); fi
       ;;
-    test) need nginx nginx-light; need h2load nghttp2-client; need openssl openssl; need python3 python3; components=(clippy rustfmt) ;;
+    test)
+      need nginx nginx-light; need h2load nghttp2-client; need openssl openssl; need python3 python3
+      need ip iproute2; need nft nftables
+      components=(clippy rustfmt)
+      ;;
     bench) need valgrind valgrind ;;
     *) echo "setup.sh: unknown part: $what (build, test or bench)" >&2; exit 2 ;;
   esac
