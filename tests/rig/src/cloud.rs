@@ -2,7 +2,7 @@
 //!
 //! A Service keeps the address that its status says, and gives it back when it is deleted or becomes of another type or class. What the status says
 //! is the only memory: a cloud that comes back finds it there. `ipMode: Proxy` tells kube-proxy to leave the address alone, so that traffic
-//! from inside the cluster takes the same way as traffic from outside: through the cloud's own listeners, see [`forward`].
+//! from inside the cluster takes the same way as traffic from outside: through the cloud's own listeners, see `forward`.
 
 mod forward;
 

@@ -1,4 +1,4 @@
-//! Which node does a pod go to? The smallest scheduler that is right: among the nodes that a pod fits on ([`fit`]), the one with the fewest pods of
+//! Which node does a pod go to? The smallest scheduler that is right: among the nodes that a pod fits on (`fit`), the one with the fewest pods of
 //! the same owner, then with the fewest pods, then the first by name.
 //!
 //! A process for each cluster, as a user who may bind pods: nodes may not. It knows all nodes and pods from watches, binds one pod after another,
