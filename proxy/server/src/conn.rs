@@ -190,6 +190,12 @@ impl Conn {
         self.rate.due().filter(|_| !self.whole && !tunnel)
     }
 
+    /// What its body's pause took until now does not count.
+    pub(crate) fn excuse_pause(&mut self) {
+        self.rate.since = None;
+        self.rate.waited = Duration::ZERO;
+    }
+
     /// Every byte passes from now on: the response has switched protocols.
     pub(crate) fn tunnel(&mut self) {
         if let Some(gate) = &mut self.gate {

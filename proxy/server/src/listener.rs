@@ -95,6 +95,9 @@ fn bind_one(address: SocketAddr, v6_only: bool, sharing: Sharing) -> io::Result<
     socket.set_reuse_port(sharing == Sharing::Anybody)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    // To find out whether nobody else listens, it is enough to have the address.
+    if sharing == Sharing::Anybody {
+        socket.listen(BACKLOG)?;
+    }
     Ok(socket.into())
 }

@@ -56,10 +56,11 @@ pub(crate) fn request(recorder: &Recorder, session: &Session, ctx: &Context) {
 
 /// Records a request that was dropped under way, as far as its context knows it.
 pub(crate) fn cut(recorder: &Recorder, ctx: &Context) {
-    let failure = match ctx.watch() {
-        Some(watch) if watch.client_is_slow() => Failure::SLOW_CLIENT,
-        Some(watch) if watch.expired() => Failure::CUT,
-        _ => Failure::DRAINED,
+    let failure = match (ctx.failure, ctx.watch()) {
+        (Some(failure), _) => failure,
+        (None, Some(watch)) if watch.client_is_slow() => Failure::SLOW_CLIENT,
+        (None, Some(watch)) if watch.expired() => Failure::CUT,
+        (None, _) => Failure::DRAINED,
     };
     let asked = Asked {
         method: &ctx.method,

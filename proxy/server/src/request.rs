@@ -53,9 +53,9 @@ pub(crate) fn longest_request_line(limits: &Limits) -> u32 {
 }
 
 /// Holds a head of HTTP/2 to the limits; its size is as RFC 9113 §6.5.2 counts.
-fn check_size(request: &RequestHeader, path: &str, limits: &Limits) -> Result<(), Failure> {
+fn check_size(request: &RequestHeader, target: &str, limits: &Limits) -> Result<(), Failure> {
     let too_large = |status, text| Err(Failure::new(Flag::HeadTooLarge, status, text));
-    if path.len() > longest_request_line(limits) as usize {
+    if target.len() > longest_request_line(limits) as usize {
         return too_large(414, "the path is longer than the limit");
     }
     if request.headers.len() > usize::from(limits.max_headers) {
@@ -63,7 +63,7 @@ fn check_size(request: &RequestHeader, path: &str, limits: &Limits) -> Result<()
     }
     let size: usize =
         request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    if size + path.len() > limits.max_header_bytes as usize {
+    if size + target.len() > limits.max_header_bytes as usize {
         return too_large(431, "the head is larger than the limit");
     }
     Ok(())
@@ -112,13 +112,14 @@ pub(crate) fn admit(session: &mut Session, ctx: &mut Context, shared: &Shared) -
         Some((target, query)) => (target, Some(query)),
         None => (path, None),
     };
-    let path = origin_form(target);
     if request.version == Version::HTTP_2 {
         // The gate has judged those of HTTP/1.
-        check_size(request, path, &snapshot.proxy.limits)?;
-        http1::check_target(path.as_bytes(), encoded_slash(&snapshot.proxy))
+        let whole = origin_form(path);
+        check_size(request, whole, &snapshot.proxy.limits)?;
+        http1::check_target(whole.as_bytes(), encoded_slash(&snapshot.proxy))
             .map_err(|reason| Failure::from(http1::Refusal::from(reason)))?;
     }
+    let path = origin_form(target);
     let normal =
         normalize_path(path).map_err(|_| bad("the path has a malformed escape or climbs above its root"))?;
     misdirected(&conn, ctx, &snapshot)?;

@@ -448,9 +448,11 @@ impl ProxyHttp for Service {
             && (session.req_header().method.is_idempotent() || unprocessed(&error))
             && !session.as_ref().retry_buffer_truncated();
         if may {
-            if !unprocessed(&error) {
+            if died(&error) {
                 // Whichever side of it was at work when the connection turned out dead.
-                error.set_retry(reused && *error.esource() == pingora_core::ErrorSource::Upstream);
+                error.set_retry(reused);
+            } else {
+                error.retry.decide_reuse(reused);
             }
             if error.retry() {
                 // The connection had died while nobody looked; the endpoint may be well.
@@ -511,6 +513,13 @@ fn answered(session: &Session) -> bool {
 fn accepts_events(request: &RequestHeader) -> bool {
     let accepts = request.headers.get(header::ACCEPT);
     accepts.is_some_and(|accepts| accepts.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether an endpoint's connection turned out to be none.
+fn died(error: &Error) -> bool {
+    use ErrorType::{ConnectionClosed, ReadError, WriteError};
+    *error.esource() == pingora_core::ErrorSource::Upstream
+        && matches!(error.etype(), ConnectionClosed | ReadError | WriteError)
 }
 
 /// Whether the endpoint has promised that it did nothing with the request (RFC 9113 §8.7), by the library's judgement.

@@ -192,6 +192,11 @@ impl Watch {
         self.started.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the response's head is here.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
     /// Whether a deadline has passed.
     pub(crate) fn expired(&self) -> bool {
         self.expired.load(Ordering::Relaxed)

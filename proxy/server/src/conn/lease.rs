@@ -87,9 +87,17 @@ impl AsyncRead for Lease {
             // Whoever waits for the client, too, is to hear that the request's time is over.
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        // A client that listens need not speak meanwhile.
+        let listens = this.home.watch.has_started();
+        if let (true, Some(conn)) = (listens, &mut this.conn) {
+            conn.excuse_pause();
+        }
         let read = this.conn().map_or_else(gone, |conn| conn.poll_read(cx, buf));
-        let due = this.conn.as_ref().filter(|_| read.is_pending()).and_then(|conn| conn.body_due());
-        this.home.watch.body_by(due);
+        if read.is_ready() {
+            this.home.watch.body_by(None);
+        } else if !listens {
+            this.home.watch.body_by(this.conn.as_ref().and_then(|conn| conn.body_due()));
+        }
         read
     }
 }

@@ -287,11 +287,13 @@ fn headers_past_the_limit_cost_their_stream() {
     run_async(async {
         let client = Http2::plain(stage.portolan.http()).await;
         let long = "p".repeat(17 << 10);
+        let query = format!("?q={long}");
         let rows = [
             (20, 4_000, "large", 431),
             (16, 4_000, "large", 431),
             (200, 10, "large", 431),
             (0, 0, &*long, 414),
+            (0, 0, &*query, 414),
         ];
         for (count, length, path, status) in rows {
             let what = format!("{count} headers of {length} bytes, {} of path", path.len());
