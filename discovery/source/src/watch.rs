@@ -152,11 +152,13 @@ struct Watched {
 
 impl Watched {
     fn new(root: &Path, shared: &Arc<Shared>) -> Self {
+        // Before the events: a swap in between is found by the next look.
+        let identity = identity(root);
         let watcher = Self::events(root, shared);
         if let Err(error) = &watcher {
             warn!(folder = %root.display(), %error, "no events from this folder: changes are found by polling alone");
         }
-        Self { identity: identity(root), _watcher: watcher.ok() }
+        Self { identity, _watcher: watcher.ok() }
     }
 
     fn events(root: &Path, shared: &Arc<Shared>) -> Result<RecommendedWatcher, notify::Error> {
@@ -186,9 +188,8 @@ impl Watched {
             config,
         )?;
         watcher.watch(&folder, RecursiveMode::Recursive)?;
-        if let Some(around) = around {
-            watcher.watch(&around, RecursiveMode::NonRecursive)?;
-        }
+        // Where that may not be read, a swap of the folder itself is the poll's.
+        let _ = around.map(|around| watcher.watch(&around, RecursiveMode::NonRecursive));
         Ok(watcher)
     }
 
