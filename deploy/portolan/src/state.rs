@@ -88,7 +88,8 @@ impl State {
         let mut inner = self.inner.lock();
         let before = std::mem::replace(&mut inner.lacks, lacks.iter().map(ToString::to_string).collect());
         let stopped = lacks.iter().filter(|lack| lack.stops_traffic());
-        let all = stopped.clone().count() >= inner.plan.proxy.listeners.len();
+        let nowhere = lacks.iter().filter(|lack| matches!(lack, Lack::Socket { .. })).count();
+        let all = nowhere >= inner.plan.proxy.listeners.len();
         // A listener that cannot be had later must not take from clients those that are there.
         inner.stopped_by = stopped.map(ToString::to_string).next().filter(|_| all || !inner.served);
         inner.served |=
