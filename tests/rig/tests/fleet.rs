@@ -23,6 +23,7 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts clusters, which CI has no binaries for yet"]
 async fn a_fleet_is_broken_mended_and_gone() {
     if let Err(missing) = Fleet::can_start() {
         eprintln!("skipped: {missing:#}");

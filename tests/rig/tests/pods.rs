@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts clusters, which CI has no binaries for yet"]
 async fn pods_are_what_the_api_says() {
     if let Err(missing) = Fleet::can_start() {
         eprintln!("skipped: {missing:#}");
@@ -83,8 +84,13 @@ async fn echo_servers_answer(client: &Client) {
         ingress.ip.as_ref()?.parse::<Ipv4Addr>().ok()
     })
     .await;
-    let answer = get(address, 80).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"path\": \"/\""), "{answer}");
+    // The address stands there before every node forwards what comes to it.
+    wait::until("an answer", LONG, || async {
+        let answer = get(address, 80).ok()?;
+        (answer.starts_with("HTTP/1.1 200") && answer.contains("\"path\": \"/\"")).then_some(())
+    })
+    .await
+    .expect("an answer");
 
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     for pod in pods.list(&ListParams::default().labels("app=echo")).await.expect("a list") {
