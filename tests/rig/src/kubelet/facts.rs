@@ -78,7 +78,7 @@ impl Facts {
         let value = match (stated.and_then(|stated| stated.get(name)), group, name) {
             (Some(stated), ..) => quantity(stated)?,
             (None, "limits", "cpu") => f64::from(CORES),
-            #[allow(clippy::cast_precision_loss)]
+            #[allow(clippy::cast_precision_loss, reason = "a constant far below 2^53")]
             (None, "limits", "memory") => MEMORY as f64,
             _ => 0.0,
         };
