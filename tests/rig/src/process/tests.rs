@@ -57,6 +57,8 @@ async fn pauses_resumes_restarts_and_ends() {
     let namespace = Arc::new(Namespace::create(&name).expect("a namespace"));
     let program = Program::new("shell", Path::new("sh"), ["-c", "echo begun; while :; do sleep 1; done"]);
     let process = Process::start(&namespace, folder.path(), program).expect("it starts");
+    let begun = || async { process.last_words().contains("begun").then_some(()) };
+    wait::until("its first word", Duration::from_secs(5), begun).await.expect("begun");
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).expect("it is there");
     process.pause().expect("paused");
     let stopped = || async { state().contains(") T ").then_some(()) };
