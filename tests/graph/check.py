@@ -32,6 +32,8 @@ EDGES = {
     # With the world outside.
     "portolan-source": ["portolan-model", "portolan-api"],
     "portolan-admin": ["portolan-model"],
+    "portolan-agent": ["portolan-model", "portolan-api", "portolan-source"],
+    "portolan-controller": ["portolan-model", "portolan-api", "portolan-compile", "portolan-source"],
     "portolan-proxy": [
         "portolan-model",
         "portolan-wire",
@@ -51,10 +53,14 @@ EDGES = {
         "portolan-certs",
         "portolan-route",
         "portolan-source",
+        "portolan-controller",
         "portolan-admin",
         "portolan-proxy",
     ],
 }
+
+# What talks to Kubernetes.
+KUBERNETES = ["portolan-api", "portolan-source", "portolan-agent", "portolan-controller"]
 
 # What only some may name: heavy or risky libraries, and those that would make a pure crate impure.
 OWNERS = {
@@ -63,8 +69,8 @@ OWNERS = {
     "hyper": ["portolan-admin", "portolan"],
     "hyper-util": ["portolan-admin", "portolan"],
     "h2": ["portolan-proxy"],
-    "kube": ["portolan-api"],
-    "k8s-openapi": ["portolan-api"],
+    "kube": KUBERNETES,
+    "k8s-openapi": KUBERNETES,
     "schemars": ["portolan-api"],
     "granit-parser": ["portolan-api"],
     "serde-saphyr": ["portolan-api"],
@@ -78,11 +84,11 @@ OWNERS = {
     "hickory-*": ["portolan-proxy"],
     "notify": ["portolan-source"],
     "prometheus": ["portolan-metrics"],
-    "clap": ["portolan"],
-    "anyhow": ["portolan"],
-    "mimalloc": ["portolan"],
-    "tokio": ["portolan-source", "portolan-admin", "portolan-proxy", "portolan"],
-    "tracing": ["portolan-source", "portolan-admin", "portolan-proxy", "portolan"],
+    "clap": ["portolan", "portolan-agent"],
+    "anyhow": ["portolan", "portolan-agent"],
+    "mimalloc": ["portolan", "portolan-agent"],
+    "tokio": [*KUBERNETES[1:], "portolan-admin", "portolan-proxy", "portolan"],
+    "tracing": [*KUBERNETES[1:], "portolan-admin", "portolan-proxy", "portolan"],
     "nix": ["portolan-proxy"],
     "libc": ["portolan-proxy"],
 }

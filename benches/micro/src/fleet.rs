@@ -8,7 +8,7 @@ use anyhow::Result;
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef, PoolId, tenant_namespace};
 use portolan_model::intent::{
-    AllowedDomain, Cluster, Delta, HttpLoadBalancer, Locality, Meta, Object, Sharing, Spec,
+    AllowedDomain, Cluster, Delta, HttpLoadBalancer, Limits, Locality, Meta, Object, Sharing, Spec,
 };
 use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::policy::Policy;
@@ -104,6 +104,8 @@ fn cluster(n: usize) -> Delta {
         allowed_domains: vec![AllowedDomain { suffix: None, sharing: Sharing::Exclusive }],
         allowed_endpoints: None,
         certificate: None,
+        integrated: false,
+        limits: Limits::default(),
     };
     apply(ObjectRef::cluster_scoped(Kind::Cluster, format!("cluster-{n}")), Spec::Cluster(Box::new(cluster)))
 }

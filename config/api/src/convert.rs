@@ -27,6 +27,7 @@ use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{CertificateFacts, Meta, Object, Origin, Spec};
 
 pub(crate) use self::scalar::{label, object_name};
+use crate::contract::POOL_LABEL;
 use crate::field::{At, FieldError};
 use crate::kinds;
 
@@ -126,9 +127,6 @@ pub fn from_api<R: Resource>(
         Err(reason) => Converted::Ignored(reason),
     })
 }
-
-/// The label that ties an `EndpointSlice` to its pool.
-pub const POOL_LABEL: &str = "portolan.dev/pool";
 
 /// A conversion under way.
 pub struct Cx<'a> {

@@ -8,6 +8,7 @@
 //!
 //! The one way in for both: what a folder refuses, the conversion of API objects refuses in the same words.
 
+pub mod contract;
 mod convert;
 mod crds;
 mod diagnostic;
@@ -17,7 +18,7 @@ mod reader;
 mod shape;
 mod yaml;
 
-pub use convert::{Checks, Convert, Converted, Cx, Names, POOL_LABEL, Resource, from_api};
+pub use convert::{Checks, Convert, Converted, Cx, Names, Resource, from_api};
 pub use crds::{crd_files, crds, definitions};
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{FieldError, FieldPath, Step};

@@ -134,10 +134,27 @@ pub struct Cluster {
     pub drain: bool,
     /// The customer hosts that it may claim.
     pub allowed_domains: Vec<AllowedDomain>,
-    /// Where its endpoints may lie; anything but loopback, link-local, multicast and unspecified addresses without.
+    /// Where its endpoints may lie, see [`EndpointRanges`](crate::pool::EndpointRanges).
     pub allowed_endpoints: Option<Arc<[IpNet]>>,
     /// The `Secret` for `*.<cluster>.<lb domain>`.
     pub certificate: Option<ObjectRef>,
+    /// Whether it is the LB cluster itself, and may use addresses of it.
+    pub integrated: bool,
+    /// How much it may have.
+    pub limits: Limits,
+}
+
+/// How much a member cluster may have; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// `HTTPLoadBalancer`s.
+    pub load_balancers: Option<u32>,
+    /// Rules of all of them.
+    pub routes: Option<u32>,
+    /// Hosts of all of them, beside the generated ones.
+    pub hosts: Option<u32>,
+    /// Endpoints of all its pools.
+    pub endpoints: Option<u32>,
 }
 
 /// Where a cluster or an endpoint is.

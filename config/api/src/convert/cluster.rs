@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use portolan_model::id::{Kind, ObjectRef, TENANT_PREFIX, tenant_namespace};
-use portolan_model::intent::{AllowedDomain, Cluster, Locality, Sharing, Spec};
+use portolan_model::intent::{AllowedDomain, Cluster, Limits, Locality, Sharing, Spec};
 
 use super::scalar::{cidr, host_name, label, object_name};
 use super::{Convert, Cx};
@@ -40,6 +40,7 @@ impl Convert for ClusterSpec {
             allowed_domains.push(AllowedDomain { suffix, sharing });
         }
         let locality = self.locality.clone().unwrap_or_default();
+        let limits = self.limits.clone().unwrap_or_default();
         let ranges = self.allowed_endpoint_cidrs.as_ref();
         let allowed_endpoints =
             ranges.map(|texts| cidrs(cx, &at.field("allowedEndpointCIDRs"), texts).into());
@@ -57,6 +58,13 @@ impl Convert for ClusterSpec {
             allowed_domains,
             allowed_endpoints,
             certificate,
+            integrated: self.integrated,
+            limits: Limits {
+                load_balancers: limits.load_balancers,
+                routes: limits.routes,
+                hosts: limits.hosts,
+                endpoints: limits.endpoints,
+            },
         })))
     }
 }

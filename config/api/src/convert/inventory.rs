@@ -8,7 +8,8 @@ use portolan_model::intent::Spec;
 use portolan_model::inventory::{self, Node, NodeSet, SliceEndpoint, SlicePort};
 
 use super::scalar::{address, object_name};
-use super::{Convert, Cx, Flaw, POOL_LABEL};
+use super::{Convert, Cx, Flaw};
+use crate::contract::POOL_LABEL;
 use crate::field::At;
 use crate::kinds::NodeSetSpec;
 

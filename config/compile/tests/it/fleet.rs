@@ -60,6 +60,8 @@ pub fn cluster_spec() -> Cluster {
         allowed_domains: vec![AllowedDomain { suffix: None, sharing: Sharing::Exclusive }],
         allowed_endpoints: None,
         certificate: None,
+        integrated: false,
+        limits: Limits::default(),
     }
 }
 

@@ -1,0 +1,102 @@
+//! What is an object called that is written for one of the member cluster?
+//!
+//! The names of namespaces have no dots, so `a-b/c` and `a/b-c` never meet. What would be too long is cut, and ends in ten hexadecimal
+//! digits of the SHA-256 of the whole. Cost: one allocation, and a hash where it is cut.
+
+use sha2::{Digest, Sha256};
+
+/// The longest value of a label; a pool's name is one.
+const LABEL: usize = 63;
+
+/// The longest name of an object.
+const OBJECT: usize = 253;
+
+/// What a companion is called after its `Service`.
+const COMPANION: &str = "-portolan";
+
+/// The one `NodeSet`.
+pub const NODE_SET: &str = "nodes";
+
+/// The `HTTPLoadBalancer` of an `Ingress`.
+pub fn load_balancer(namespace: &str, name: &str) -> String {
+    fit(format!("ingress.{namespace}.{name}"), OBJECT)
+}
+
+/// The pool of a port of a `Service`; the port's name where nobody knows its number.
+pub fn service_pool(namespace: &str, name: &str, port: &str) -> String {
+    fit(format!("service.{namespace}.{name}.{port}"), LABEL)
+}
+
+/// The pool of an `Ingress` that is reached through the member cluster's own gateway.
+pub fn ingress_pool(namespace: &str, name: &str) -> String {
+    fit(format!("ingress.{namespace}.{name}"), LABEL)
+}
+
+/// The pool that a resource backend would have, if there were such pools.
+pub fn resource_pool(namespace: &str, kind: &str, name: &str) -> String {
+    fit(format!("resource.{namespace}.{}.{name}", kind.to_ascii_lowercase()), LABEL)
+}
+
+/// The copy of an `EndpointSlice` for a pool.
+pub fn slice(pool: &str, namespace: &str, name: &str) -> String {
+    format!("{pool}.{}", mark(&format!("{namespace}/{name}")))
+}
+
+/// The copy of a `Secret`.
+pub fn secret(namespace: &str, name: &str) -> String {
+    fit(format!("secret.{namespace}.{name}"), OBJECT)
+}
+
+/// The companion of a `Service`, in its namespace.
+pub fn companion(service: &str) -> String {
+    let mut name = fit(service.to_owned(), LABEL - COMPANION.len());
+    name.push_str(COMPANION);
+    name
+}
+
+/// The `Service` that has a companion of that name, as far as the name says so.
+pub fn owner_by_name(companion: &str) -> Option<&str> {
+    companion.strip_suffix(COMPANION)
+}
+
+fn fit(full: String, limit: usize) -> String {
+    if full.len() <= limit {
+        return full;
+    }
+    let mark = mark(&full);
+    let cut = full.get(..limit - 1 - mark.len()).unwrap_or(&full);
+    format!("{}-{mark}", cut.trim_end_matches(['-', '.']))
+}
+
+fn mark(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain_distinct_and_short() {
+        assert_eq!(load_balancer("shop", "web"), "ingress.shop.web");
+        assert_eq!(service_pool("shop", "web", "80"), "service.shop.web.80");
+        assert_eq!(secret("shop", "tls"), "secret.shop.tls");
+        assert_eq!(companion("web"), "web-portolan");
+        assert_ne!(load_balancer("a-b", "c"), load_balancer("a", "b-c"));
+        assert_ne!(slice("service.a.b.80", "a", "b-x1"), slice("service.a.b.80", "a", "b-x2"));
+
+        let long = "x".repeat(63);
+        assert_eq!(service_pool("shop", &long, "80").len(), 63);
+        assert_ne!(service_pool("shop", &long, "80"), service_pool("shop", &long, "81"));
+        assert_eq!(companion(&long).len(), 63);
+        assert!(companion(&long).ends_with("-portolan"));
+        assert_ne!(companion(&long), companion(&long[1..]));
+        assert_eq!(load_balancer("shop", &"y".repeat(253)).len(), 253);
+        assert!(slice(&service_pool("shop", &long, "80"), "shop", "s").len() <= OBJECT);
+
+        // A cut never ends in what no label may end in.
+        let dashes = format!("{}{}", "x".repeat(40), "-".repeat(23));
+        assert!(!service_pool("s", &dashes, "80").contains("--"), "{}", service_pool("s", &dashes, "80"));
+    }
+}

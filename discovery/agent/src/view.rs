@@ -1,0 +1,570 @@
+//! What is there in the member cluster, as far as it matters here?
+//!
+//! ```text
+//!  watches ──► Change ──► View ──► Touched: which Ingresses, Services, Secrets have to be looked at again
+//! ```
+//!
+//! Objects are kept slim: what is not used is dropped while reading ([`read`]), names that many share are kept once. The indices always
+//! agree with the objects. A list that is taken again ends in the same view as the changes that were missed.
+//! Cost of a change: the size of its object and of what refers to it.
+
+pub mod read;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use portolan_api::kinds::Reach;
+
+use crate::names;
+
+/// A name that is shared.
+pub type Name = Arc<str>;
+
+/// An object of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: Name,
+    /// Its name.
+    pub name: Name,
+}
+
+impl Key {
+    /// The object of that name in that namespace.
+    pub fn new(namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a watch tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<K, V> {
+    /// All that is there follows, and then [`Change::Listed`].
+    Restart,
+    /// That is there.
+    Put(K, V),
+    /// That is gone.
+    Gone(K),
+    /// What was not put since [`Change::Restart`] is gone.
+    Listed,
+}
+
+/// An `Ingress`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ingress {
+    /// Its uid.
+    pub uid: Box<str>,
+    /// When it was created, in seconds since 1970.
+    pub created: Option<i64>,
+    /// `spec.ingressClassName`.
+    pub class: Option<Box<str>>,
+    /// The annotation `kubernetes.io/ingress.class`, which has precedence.
+    pub annotated_class: Option<Box<str>>,
+    /// Where what no rule takes goes.
+    pub default_backend: Option<Backend>,
+    /// Its rules.
+    pub rules: Box<[Rule]>,
+    /// Its certificates.
+    pub tls: Box<[Tls]>,
+    /// `status.loadBalancer.ingress`.
+    pub status: Box<[StatusEntry]>,
+}
+
+/// A rule of an `Ingress`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rule {
+    /// Its host.
+    pub host: Option<Box<str>>,
+    /// Its paths; none where it has no `http`.
+    pub paths: Box<[Path]>,
+}
+
+/// A path of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    /// The path, as it stands there.
+    pub path: Box<str>,
+    /// Whether it is of type `Exact`; else it is a prefix.
+    pub exact: bool,
+    /// Where it goes.
+    pub backend: Backend,
+}
+
+/// A backend of an `Ingress`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backend {
+    /// A port of a `Service` of the namespace.
+    Service {
+        /// Its name.
+        name: Name,
+        /// The port.
+        port: PortRef,
+    },
+    /// Some other object.
+    Resource {
+        /// Its kind.
+        kind: Box<str>,
+        /// Its name.
+        name: Box<str>,
+    },
+}
+
+/// A port of a `Service`, as an `Ingress` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PortRef {
+    /// By number.
+    Number(u16),
+    /// By name.
+    Name(Box<str>),
+}
+
+impl std::fmt::Display for PortRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// An entry of `spec.tls` of an `Ingress`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// Its hosts.
+    pub hosts: Box<[Box<str>]>,
+    /// Its `Secret`.
+    pub secret: Option<Name>,
+}
+
+/// An entry of `status.loadBalancer.ingress` of an `Ingress`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct StatusEntry {
+    /// An address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<Box<str>>,
+    /// A name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Box<str>>,
+    /// Its ports, as they stand there: nothing of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<serde_json::Value>,
+}
+
+/// A `Service`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Service {
+    /// Its uid.
+    pub uid: Box<str>,
+    /// Its type.
+    pub kind: ServiceKind,
+    /// Which pods it selects.
+    pub selector: Box<[(Box<str>, Box<str>)]>,
+    /// Whether nodes hand on only to endpoints of their own (`externalTrafficPolicy: Local`).
+    pub local: bool,
+    /// Whether endpoints count before they are ready.
+    pub publish_not_ready: bool,
+    /// Its ports.
+    pub ports: Box<[Port]>,
+    /// `spec.ipFamilies`.
+    pub families: Box<[Box<str>]>,
+    /// `spec.ipFamilyPolicy`.
+    pub family_policy: Option<Box<str>>,
+    /// What its annotations ask for, if anything.
+    pub wishes: Option<Box<Wishes>>,
+    /// Whose companion it is, where it was written here.
+    pub companion: Option<Companion>,
+}
+
+/// What a companion of ours is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Companion {
+    /// The `Service` that owns it, of the same namespace.
+    pub of: Name,
+    /// A digest of what was written.
+    pub digest: u64,
+}
+
+/// The type of a `Service`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// Addresses of the cluster only, or none at all.
+    #[default]
+    ClusterIp,
+    /// A port on every node.
+    NodePort,
+    /// A port on every node, unless that is turned off.
+    LoadBalancer,
+    /// Another name.
+    ExternalName(Box<str>),
+}
+
+/// A port of a `Service`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Its name; empty where it has none.
+    pub name: Name,
+    /// Its number.
+    pub number: u16,
+    /// Whether it is a TCP port.
+    pub tcp: bool,
+    /// What is spoken.
+    pub app_protocol: Option<Name>,
+    /// The port on nodes; 0 where it has none.
+    pub node_port: u16,
+    /// The port of the pods.
+    pub target: PortRef,
+}
+
+/// What annotations `portolan.dev/…` of a `Service` ask for, as they stand there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wishes {
+    /// `health-check-path`: endpoints are asked for that path.
+    pub health_check_path: Option<Box<str>>,
+    /// `balancing`: how an endpoint is chosen.
+    pub balancing: Option<Box<str>>,
+    /// `tls-verify`: who vouches for its certificate.
+    pub tls_verify: Option<Box<str>>,
+    /// `tls-server-name`: sent as server name, and verified.
+    pub tls_server_name: Option<Box<str>>,
+}
+
+/// An `EndpointSlice` of a `Service`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Slice {
+    /// Its `Service`, of the same namespace.
+    pub service: Name,
+    /// Whether its addresses are IPv6.
+    pub v6: bool,
+    /// Its TCP ports by name.
+    pub ports: Box<[(Name, u16)]>,
+    /// Its endpoints.
+    pub endpoints: Box<[Endpoint]>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its node.
+    pub node: Option<Name>,
+    /// Its zone.
+    pub zone: Option<Name>,
+    /// Whether it takes new requests.
+    pub ready: bool,
+    /// Whether it still answers.
+    pub serving: bool,
+    /// Whether it is going away.
+    pub terminating: bool,
+}
+
+/// A `Node`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Its internal addresses.
+    pub internal: Box<[IpAddr]>,
+    /// Its external addresses.
+    pub external: Box<[IpAddr]>,
+    /// Its zone.
+    pub zone: Option<Name>,
+    /// Whether it is ready and meant for traffic from outside.
+    pub eligible: bool,
+}
+
+/// An `IngressClass`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IngressClass {
+    /// Whose it is.
+    pub controller: Box<str>,
+    /// Whether it is meant where an `Ingress` names none.
+    pub default: bool,
+    /// When it was created, in seconds since 1970.
+    pub created: Option<i64>,
+}
+
+/// What the LB cluster says of this cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How its applications are reached.
+    pub reach: Reach,
+    /// Foreign classes that are served too.
+    pub classes: Box<[Box<str>]>,
+}
+
+/// What has to be looked at again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These.
+    pub ingresses: BTreeSet<Key>,
+    /// Their pools, and their companions.
+    pub services: BTreeSet<Key>,
+    /// Their copies.
+    pub secrets: BTreeSet<Key>,
+    /// The `NodeSet`.
+    pub nodes: bool,
+    /// Every `Ingress`.
+    pub all: bool,
+}
+
+impl Touched {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Objects of one kind.
+#[derive(Clone, Debug)]
+pub struct Shelf<K, V> {
+    objects: HashMap<K, V>,
+    /// What was put since the list began, while one is under way.
+    listing: Option<HashSet<K>>,
+    listed: bool,
+}
+
+impl<K, V> Default for Shelf<K, V> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), listing: None, listed: false }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: PartialEq> Shelf<K, V> {
+    /// The object of that name.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.objects.get(key)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.objects.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Whether a full list was in.
+    pub fn listed(&self) -> bool {
+        self.listed
+    }
+
+    /// Takes a change, and tells of each object that is another now: what it was, and what it is.
+    pub fn apply(&mut self, change: Change<K, V>, mut changed: impl FnMut(&K, Option<V>, Option<&V>)) {
+        match change {
+            Change::Restart => self.listing = Some(HashSet::new()),
+            Change::Put(key, value) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(key.clone());
+                }
+                let known = self.objects.get_mut(&key);
+                match known {
+                    Some(known) if *known == value => {}
+                    Some(known) => {
+                        let old = std::mem::replace(known, value);
+                        changed(&key, Some(old), Some(known));
+                    }
+                    None => {
+                        let value = self.objects.entry(key.clone()).or_insert(value);
+                        changed(&key, None, Some(value));
+                    }
+                }
+            }
+            Change::Gone(key) => {
+                if let Some(old) = self.objects.remove(&key) {
+                    changed(&key, Some(old), None);
+                }
+            }
+            Change::Listed => {
+                self.listed = true;
+                let Some(seen) = self.listing.take() else { return };
+                let gone: Vec<K> = self.objects.keys().filter(|key| !seen.contains(key)).cloned().collect();
+                for key in gone {
+                    if let Some(old) = self.objects.remove(&key) {
+                        changed(&key, Some(old), None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The member cluster.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Its `Ingress`es, whosever they are.
+    pub ingresses: Shelf<Key, Ingress>,
+    /// Its `Service`s.
+    pub services: Shelf<Key, Service>,
+    /// Its `EndpointSlice`s.
+    pub slices: Shelf<Key, Slice>,
+    /// Its `Node`s.
+    pub nodes: Shelf<Name, Node>,
+    /// Its `IngressClass`es.
+    pub classes: Shelf<Name, IngressClass>,
+    /// Digests of its `Secret`s with certificates.
+    pub secrets: Shelf<Key, u64>,
+    /// Why a companion could not be written, where it could not.
+    pub refused_companions: HashMap<Key, Box<str>>,
+    by_service: HashMap<Key, BTreeSet<Key>>,
+    by_secret: HashMap<Key, BTreeSet<Key>>,
+    slices_of: HashMap<Key, BTreeSet<Name>>,
+    touched: Touched,
+}
+
+impl View {
+    /// What changed since it was asked last.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Everything has to be looked at again.
+    pub fn touch_all(&mut self) {
+        self.touched.all = true;
+        self.touched.nodes = true;
+    }
+
+    /// That `Service`, and what refers to it, has to be looked at again.
+    pub fn touch_service(&mut self, service: &Key) {
+        touch(&mut self.touched, &self.by_service, service);
+    }
+
+    /// The slices of a `Service`, by name.
+    pub fn slices_of(&self, service: &Key) -> impl Iterator<Item = (&Name, &Slice)> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        names.filter_map(|name| {
+            let key = Key { namespace: Arc::clone(&service.namespace), name: Arc::clone(name) };
+            Some((name, self.slices.get(&key)?))
+        })
+    }
+
+    /// Takes a change of an `Ingress`.
+    pub fn ingress(&mut self, change: Change<Key, Ingress>) {
+        let Self { ingresses, by_service, by_secret, touched, .. } = self;
+        ingresses.apply(change, |key, old, new| {
+            if let Some(old) = &old {
+                references(key, old, |service| unlink(by_service, service, key), |secret| unlink(by_secret, secret, key));
+            }
+            if let Some(new) = new {
+                references(key, new, |service| link(by_service, service, key), |secret| link(by_secret, secret, key));
+            }
+            touched.ingresses.insert(key.clone());
+        });
+    }
+
+    /// Takes a change of a `Service`.
+    pub fn service(&mut self, change: Change<Key, Service>) {
+        let Self { services, by_service, touched, refused_companions, .. } = self;
+        services.apply(change, |key, old, new| {
+            touch(touched, by_service, key);
+            // A changed Service may get the companion that it did not get before.
+            refused_companions.remove(key);
+            // One that is not ours may be in the way.
+            let named = names::owner_by_name(&key.name).map(Name::from);
+            let owner = |service: Option<&Service>| service?.companion.as_ref().map(|it| Arc::clone(&it.of));
+            for owner in [owner(old.as_ref()), owner(new), named].into_iter().flatten() {
+                let owner = Key { namespace: Arc::clone(&key.namespace), name: owner };
+                refused_companions.remove(&owner);
+                touch(touched, by_service, &owner);
+            }
+        });
+    }
+
+    /// Takes a change of an `EndpointSlice`.
+    pub fn slice(&mut self, change: Change<Key, Slice>) {
+        let Self { slices, slices_of, touched, .. } = self;
+        slices.apply(change, |key, old, new| {
+            let service = |slice: &Slice| Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&slice.service) };
+            if let Some(old) = &old {
+                let service = service(old);
+                if let Some(names) = slices_of.get_mut(&service) {
+                    names.remove(&key.name);
+                    if names.is_empty() {
+                        slices_of.remove(&service);
+                    }
+                }
+                touched.services.insert(service);
+            }
+            if let Some(new) = new {
+                let service = service(new);
+                slices_of.entry(service.clone()).or_default().insert(Arc::clone(&key.name));
+                touched.services.insert(service);
+            }
+        });
+    }
+
+    /// Takes a change of a `Node`.
+    pub fn node(&mut self, change: Change<Name, Node>) {
+        let touched = &mut self.touched;
+        self.nodes.apply(change, |_, _, _| touched.nodes = true);
+    }
+
+    /// Takes a change of an `IngressClass`.
+    pub fn class(&mut self, change: Change<Name, IngressClass>) {
+        let touched = &mut self.touched;
+        self.classes.apply(change, |_, _, _| touched.all = true);
+    }
+
+    /// Takes a change of a `Secret`.
+    pub fn secret(&mut self, change: Change<Key, u64>) {
+        let Self { secrets, by_secret, touched, .. } = self;
+        secrets.apply(change, |key, old, new| {
+            touched.secrets.insert(key.clone());
+            // What its content is does not matter to those that name it.
+            if old.is_some() != new.is_some() {
+                touched.ingresses.extend(by_secret.get(key).into_iter().flatten().cloned());
+            }
+        });
+    }
+
+    /// Notes why a companion could not be written.
+    pub fn refuse_companion(&mut self, service: Key, reason: &str) {
+        if self.refused_companions.get(&service).is_none_or(|known| **known != *reason) {
+            self.touch_service(&service);
+            self.refused_companions.insert(service, reason.into());
+        }
+    }
+}
+
+fn touch(touched: &mut Touched, by_service: &HashMap<Key, BTreeSet<Key>>, service: &Key) {
+    touched.ingresses.extend(by_service.get(service).into_iter().flatten().cloned());
+    touched.services.insert(service.clone());
+}
+
+fn references(key: &Key, ingress: &Ingress, mut service: impl FnMut(Key), mut secret: impl FnMut(Key)) {
+    let paths = ingress.rules.iter().flat_map(|rule| &rule.paths).map(|path| &path.backend);
+    for backend in paths.chain(&ingress.default_backend) {
+        if let Backend::Service { name, .. } = backend {
+            service(Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(name) });
+        }
+    }
+    for name in ingress.tls.iter().filter_map(|tls| tls.secret.as_ref()) {
+        secret(Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(name) });
+    }
+}
+
+fn link(index: &mut HashMap<Key, BTreeSet<Key>>, of: Key, key: &Key) {
+    index.entry(of).or_default().insert(key.clone());
+}
+
+fn unlink(index: &mut HashMap<Key, BTreeSet<Key>>, of: Key, key: &Key) {
+    if let Some(keys) = index.get_mut(&of) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(&of);
+        }
+    }
+}
