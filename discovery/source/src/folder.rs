@@ -22,6 +22,7 @@ use portolan_model::intent::Delta;
 
 use crate::index::{Change, Entry, Index};
 use crate::told::Told;
+use crate::versions::Versions;
 use crate::walk::{Stamp, is_gone, is_manifest, join, link_to_nothing, walk};
 
 /// Reads one file's text; its first argument is the file's name, relative to the folder.
@@ -43,8 +44,10 @@ pub struct Batch {
     pub files: Vec<Arc<str>>,
     /// All that is to be said of these files.
     pub diagnostics: Vec<Diagnostic>,
-    /// Whether it is the first, with everything that the folder holds.
+    /// Whether it is the first, with everything that there is.
     pub first: bool,
+    /// What of an API server it contains; in a folder nothing.
+    pub versions: Versions,
 }
 
 /// What may have changed.

@@ -17,8 +17,11 @@ use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::batch::Burst;
+use crate::batch::{Burst, Pace};
 use crate::folder::{Batch, Dirt, Folder};
+
+/// Of a folder, whose writers take their time.
+const PACE: Pace = Pace { quiet: Duration::from_millis(20), at_most: Duration::from_millis(80) };
 
 /// The poll's shortest period.
 const POLL: Duration = Duration::from_secs(2);
@@ -65,7 +68,7 @@ impl Shared {
         let mut state = self.locked();
         note(&mut state.dirt);
         if !state.dirt.is_empty() {
-            state.burst.get_or_insert_with(|| Burst::new(now)).event(now);
+            state.burst.get_or_insert_with(|| Burst::new(PACE, now)).event(now);
             self.changed.notify_one();
         }
     }
