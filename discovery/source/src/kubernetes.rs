@@ -56,6 +56,8 @@ const PACE: Pace = Pace { quiet: Duration::from_millis(5), at_most: Duration::fr
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Objects between the watches and the supervisor. They may be large; a channel full of them is read in milliseconds.
 const WORDS: usize = 64;
+/// Versions that brought nothing to apply are told at the latest after so long.
+const VERSIONS: Duration = Duration::from_secs(1);
 /// Deltas that may wait for room in the channel of batches, once the first was sent.
 const PENDING: usize = 10_000;
 /// How often what lasts is looked at.
@@ -113,6 +115,7 @@ impl KubernetesSource {
             began: Instant::now(),
             pending: Vec::new(),
             burst: None,
+            untold: None,
             first: true,
             restored: false,
         };
@@ -151,6 +154,8 @@ struct Supervisor {
     began: Instant,
     pending: Vec<Delta>,
     burst: Option<Burst>,
+    /// Since when something was seen that no batch contains, though there is nothing to apply: a status, say.
+    untold: Option<Instant>,
     /// Whether no batch has been sent yet.
     first: bool,
     /// Whether anything is from the disk.
@@ -219,7 +224,8 @@ impl Supervisor {
     /// When a batch is to be sent, as things stand.
     fn due(&self) -> Option<Instant> {
         if !self.first {
-            return self.burst.map(|burst| burst.over_at().into());
+            let untold = self.untold.map(|since| since + VERSIONS);
+            return self.burst.map(|burst| burst.over_at().into()).or(untold);
         }
         let of_cluster = |(of, task): (&Collection, &Task)| of.namespace.is_some() || task.listed;
         let listed = !self.tasks.is_empty() && self.tasks.iter().all(of_cluster);
@@ -236,7 +242,7 @@ impl Supervisor {
             let reason = "the API server has not said everything yet: what is in force is from the disk";
             self.status.trouble(Subject::Disk, self.began.into(), reason.to_owned());
         }
-        self.burst = None;
+        (self.burst, self.untold) = (None, None);
         let deltas = std::mem::take(&mut self.pending);
         Batch { deltas, first, versions: *self.known.versions(), ..Batch::default() }
     }
@@ -343,7 +349,11 @@ impl Supervisor {
         match news {
             News::Begin => self.known.begin(&collection),
             News::Object(item) => {
+                let before = *self.known.versions();
                 let change = self.known.object(&collection, &item);
+                if change.delta.is_none() && *self.known.versions() != before {
+                    self.untold.get_or_insert_with(Instant::now);
+                }
                 if let Some(journal) = self.journal.as_ref().filter(|_| change.keep)
                     && (change.delta.is_some() || task.keep_all)
                 {
@@ -364,7 +374,11 @@ impl Supervisor {
             }
             News::Whole => {
                 (task.listed, task.denied, task.keep_all) = (true, false, false);
+                let before = *self.known.versions();
                 let gone = self.known.end(&collection);
+                if *self.known.versions() != before {
+                    self.untold.get_or_insert_with(Instant::now);
+                }
                 self.are_gone(gone);
                 self.is_well(&Subject::Collection(collection));
                 if self.all_listed() {
