@@ -3,7 +3,8 @@
 # prints where each one is: name=path, a line each. Progress goes to stderr, and so does the sentence that says why it could not be done,
 # after "error: ".
 #
-#   build.sh [--no-build] [part …]   the parts are kubernetes, etcd, conformance and coredns; all but coredns if none is named
+#   build.sh [--no-build] [part …]   the parts are kubernetes, etcd, conformance, helm and coredns; all but coredns if none is named
+#   build.sh --check [part …]        could they be built, if they are not there? Builds nothing
 #   build.sh --pin                   after a change of versions: fill in the rest of each go.mod and go.sum
 #
 # A binary is built once and kept in ~/.cache/portolan/rig/<hash>, where the hash is that of its go.mod, go.sum and Go files, of how it is built
@@ -25,7 +26,8 @@ fail() {
 need_go() {
   local needed found
   needed=$(sed -n 's/^go //p' modules/kubernetes/go.mod)
-  found=$(go env GOVERSION 2>/dev/null | sed -E 's/^.*go([0-9.]+).*$/\1/')
+  # Where there is no Go there is no answer, which is one too.
+  found=$(go env GOVERSION 2>/dev/null | sed -E 's/^.*go([0-9.]+).*$/\1/') || true
   if [ "$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)" != "$needed" ]; then
     fail "the rig builds Kubernetes from source with Go ${needed%.0} or newer, and this machine has ${found:-none}: install it from https://go.dev/dl/ so that \`go\` is in the PATH or in /usr/local/go/bin"
   fi
@@ -36,6 +38,7 @@ binaries_of() {
     kubernetes) echo kube-apiserver kube-controller-manager kube-proxy kubectl ;;
     etcd) echo etcd ;;
     conformance) echo conformance echo-basic gateway-crds ;;
+    helm) echo helm ;;
     coredns) echo coredns ;;
   esac
 }
@@ -64,7 +67,10 @@ kubernetes_version() {
 # In the folder of the module.
 build() {
   local name=$1 to=$2 stamp='' flags gateway_api
-  case $name in kube*) stamp=$(kubernetes_version) ;; esac
+  case $name in
+    kube*) stamp=$(kubernetes_version) ;;
+    helm) stamp=" -X helm.sh/helm/v3/internal/version.version=$(go list -m -f '{{.Version}}' helm.sh/helm/v3)" ;;
+  esac
   flags=(-p "$jobs" -ldflags "-s -w$stamp" -o "$to")
   case $name in
     kube*) nice -n 19 go build "${flags[@]}" "k8s.io/kubernetes/cmd/$name" ;;
@@ -76,6 +82,7 @@ build() {
       gateway_api=$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)
       cp -r --no-preserve=mode "$gateway_api/config/crd" "$to"
       ;;
+    helm) nice -n 19 go build "${flags[@]}" helm.sh/helm/v3/cmd/helm ;;
     coredns) nice -n 19 go build "${flags[@]}" github.com/coredns/coredns ;;
   esac
 }
@@ -91,12 +98,13 @@ may_build=yes parts=()
 for argument in "$@"; do
   case $argument in
     --no-build) may_build=no ;;
+    --check) may_build=unasked ;;
     --pin) need_go; pin; exit ;;
-    kubernetes | etcd | conformance | coredns) parts+=("$argument") ;;
-    *) fail "unknown part $argument: it is one of kubernetes, etcd, conformance, coredns" ;;
+    kubernetes | etcd | conformance | helm | coredns) parts+=("$argument") ;;
+    *) fail "unknown part $argument: it is one of kubernetes, etcd, conformance, helm, coredns" ;;
   esac
 done
-if [ ${#parts[@]} -eq 0 ]; then parts=(kubernetes etcd conformance); fi
+if [ ${#parts[@]} -eq 0 ]; then parts=(kubernetes etcd conformance helm); fi
 
 missing=() found=()
 for part in "${parts[@]}"; do
@@ -116,6 +124,7 @@ for part in "${parts[@]}"; do
   done
 done
 
+if [ $may_build = unasked ]; then exit; fi
 if [ ${#missing[@]} -gt 0 ]; then
   names=$(printf '%s\n' "${missing[@]}" | cut -d ' ' -f 2 | paste -sd ' ')
   if [ $may_build = no ]; then fail "not built yet: $names; tests/rig/build.sh builds what is missing, once, in some minutes"; fi

@@ -23,6 +23,8 @@ pub struct Binaries {
     pub kube_proxy: PathBuf,
     /// The client for people.
     pub kubectl: PathBuf,
+    /// Charts.
+    pub helm: PathBuf,
     /// The API server's database.
     pub etcd: PathBuf,
     /// The Gateway API's conformance suite: a Go test program with the one test `TestConformance`.
@@ -44,6 +46,11 @@ impl Binaries {
         Self::ask(&["--no-build"])
     }
 
+    /// Whether they are there or could be built: else an error that says what to install.
+    pub(crate) fn check() -> Result<()> {
+        answer(Command::new(SCRIPT).arg("--check")).map(drop)
+    }
+
     /// CoreDNS, which few tests need: it is built when first asked for.
     pub fn coredns() -> Result<PathBuf> {
         take(&mut answer(Command::new(SCRIPT).arg("coredns"))?, "coredns")
@@ -56,6 +63,7 @@ impl Binaries {
             kube_controller_manager: take(&mut found, "kube-controller-manager")?,
             kube_proxy: take(&mut found, "kube-proxy")?,
             kubectl: take(&mut found, "kubectl")?,
+            helm: take(&mut found, "helm")?,
             etcd: take(&mut found, "etcd")?,
             conformance: take(&mut found, "conformance")?,
             echo_basic: take(&mut found, "echo-basic")?,

@@ -1,0 +1,78 @@
+//! What needs clusters: root, Go, and seconds or minutes a scenario, so all of it is ignored unless asked for (`make test`, `make test-slow`).
+//! All scenarios of a run share one world, which the first one brings up; each takes away what it made.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and fails")]
+
+#[path = "clusters/ingress.rs"]
+mod ingress;
+#[path = "clusters/join.rs"]
+mod join;
+#[path = "clusters/shared.rs"]
+mod shared;
+#[path = "clusters/slow.rs"]
+mod slow;
+#[path = "clusters/stage.rs"]
+mod stage;
+#[path = "clusters/tenants.rs"]
+mod tenants;
+
+use std::process::ExitCode;
+
+/// Scenarios by their paths, for the harness.
+macro_rules! scenarios {
+    ($($module:ident :: { $($name:ident),* $(,)? })*) => {
+        [$($((concat!(stringify!($module), "::", stringify!($name)), {
+            fn boxed(world: &portolan_fleet::World) -> stage::Outcome<'_> {
+                Box::pin($module::$name(world))
+            }
+            boxed as stage::Scenario
+        })),*),*]
+    };
+}
+
+fn main() -> ExitCode {
+    stage::play(scenarios! {
+        join::{
+            an_operator_sees_the_fleet,
+            a_cluster_leaves_and_comes_back,
+            the_lb_cluster_is_its_own_member,
+        }
+        tenants::{
+            a_credential_opens_one_namespace,
+            addresses_outside_the_allowed_ranges_are_refused,
+            a_host_belongs_to_the_first,
+            forged_origins_take_nothing,
+            what_is_beyond_a_limit_is_left_out,
+        }
+        ingress::{
+            a_host_comes_changes_and_goes,
+            a_customer_points_a_name_here,
+            a_default_backend_takes_every_path,
+            paths_and_hosts_lead_to_their_backends,
+            classes_decide,
+            the_same_name_in_two_clusters,
+            names_that_look_alike_stay_apart,
+            a_certificate_may_come_later,
+            headers_say_who_asks,
+            upgrades_go_through,
+            services_of_all_kinds,
+            a_shared_backend_outlives_one_of_its_users,
+        }
+        shared::{
+            one_host_over_two_clusters,
+        }
+        slow::{
+            pods_are_rolled,
+            nodes_come_and_go,
+            a_node_is_cordoned_and_one_dies,
+            an_agent_dies,
+            a_controller_fails_over,
+            proxies_are_rolled,
+            the_api_server_of_the_lb_cluster_is_away,
+            the_api_server_of_a_member_is_away,
+            a_link_is_cut,
+            rules_are_edited,
+            a_thousand_services,
+        }
+    })
+}

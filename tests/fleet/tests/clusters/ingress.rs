@@ -1,0 +1,390 @@
+//! What KubeLB's catalogue asks of an Ingress, tightened, and what it leaves out (kubelb.md §5.2 and §5.3; P04, P05).
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use portolan_e2e::{Authority, Key};
+use portolan_fleet::{App, Load, Names, World, get, pause, request};
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::{LONG, gone, refused, remove};
+
+/// `basic`, `single-node`, and P04: the ClusterIP Service behind it is reached by a companion.
+pub(crate) async fn a_host_comes_changes_and_goes(world: &World) -> Result<()> {
+    let (paris, lb) = (world.kubectl("paris")?, world.kubectl("lb")?);
+    let address = world.address().await?;
+    let app = App::new("basic").host("basic.example.com");
+    paris.apply(&app.manifests()).await?;
+    world.served("basic.paris.lb.example.net", "basic").await?;
+    world.served("basic.example.com", "basic").await?;
+    // As clients may write it.
+    world.served("BASIC.Example.COM.:80", "basic").await?;
+
+    let name = wait::until("the name in its status", LONG, || async {
+        let ingress = paris.get(&["ingress", "basic"]).await.ok()?;
+        ingress["status"]["loadBalancer"]["ingress"][0]["hostname"].as_str().map(str::to_owned)
+    });
+    ensure!(name.await? == "basic.paris.lb.example.net");
+    let companions = paris.get(&["services", "-l", "app.kubernetes.io/managed-by=portolan-agent"]).await?;
+    let companions = companions["items"].as_array().context("a list")?.clone();
+    ensure!(companions.iter().any(|service| service["spec"]["type"] == "NodePort"), "{companions:?}");
+    world
+        .condition("httploadbalancer", "ingress.default.basic", Some("tenant-paris"), "Programmed", "True")
+        .await?;
+
+    let moved = json!({"spec": {"rules": [{"host": "moved.example.com", "http": app.ingress()["spec"]["rules"][0]["http"]}]}});
+    paris.run(&["patch", "ingress", "basic", "--type=merge", "-p", &moved.to_string()]).await?;
+    world.served("moved.example.com", "basic").await?;
+    gone(address, "basic.example.com").await?;
+
+    remove(&paris, &app).await?;
+    gone(address, "moved.example.com").await?;
+    gone(address, "basic.paris.lb.example.net").await?;
+    wait::until("nothing of it to be left", LONG, || async {
+        let left = lb
+            .run(&["get", "httploadbalancers,upstreampools", "-n", "tenant-paris", "-o", "name"])
+            .await
+            .ok()?;
+        let companions = paris.run(&[
+            "get",
+            "services",
+            "-l",
+            "app.kubernetes.io/managed-by=portolan-agent",
+            "-o",
+            "name",
+        ]);
+        let companions = companions.await.ok()?;
+        (!left.contains("basic") && !companions.contains("basic")).then_some(())
+    })
+    .await
+}
+
+/// P05: a customer's name is a CNAME of the generated one, resolved by a real name server and resolver.
+pub(crate) async fn a_customer_points_a_name_here(world: &World) -> Result<()> {
+    let (paris, address) = (world.kubectl("paris")?, world.address().await?);
+    let folder = tempfile::tempdir()?;
+    let app = App::new("customer").replicas(1).host("www.customer.example");
+    let domains = |customer: bool| {
+        let mut all = vec![
+            json!({"suffix": "shared.example.com", "sharing": "Shared"}),
+            json!({"suffix": "example.com"}),
+        ];
+        all.extend(customer.then(|| json!({"suffix": "customer.example"})));
+        json!({"spec": {"allowedDomains": all}}).to_string()
+    };
+    let lb = world.kubectl("lb")?;
+    lb.run(&["patch", "clusters.portolan.dev", "paris", "--type=merge", "-p", &domains(true)]).await?;
+    paris.apply(&app.manifests()).await?;
+    let names = Names::serve(folder.path(), address.ip(), "customer.paris.lb.example.net").await?;
+    let resolved = names.resolve("www.customer.example").await?;
+    ensure!(resolved == address.ip(), "{resolved}");
+    world.served("www.customer.example", "customer").await?;
+    let reply = get((resolved, 80).into(), "www.customer.example", "/").await?;
+    ensure!(reply.echo("service") == "customer", "{}", reply.text());
+    lb.run(&["patch", "clusters.portolan.dev", "paris", "--type=merge", "-p", &domains(false)]).await?;
+    gone(address, "www.customer.example").await?;
+    remove(&paris, &app).await
+}
+
+/// `default-backend`; and rules without `http`.
+pub(crate) async fn a_default_backend_takes_every_path(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let app = App::new("fallback");
+    let mut ingress = app.ingress();
+    ingress["spec"] = json!({
+        "ingressClassName": "portolan",
+        "defaultBackend": {"service": {"name": "fallback", "port": {"number": 80}}},
+        "rules": [{"host": "bare.example.com"}],
+    });
+    apply(world, "paris", &app, &ingress).await?;
+    world.served("fallback.paris.lb.example.net", "fallback").await?;
+    // A rule without `http` sends all of its host to the default backend.
+    world.served("bare.example.com", "fallback").await?;
+    let reply = get(world.address().await?, "bare.example.com", "/any/path?q=1").await?;
+    ensure!(reply.echo("service") == "fallback" && reply.echo("path") == "/any/path?q=1", "{}", reply.text());
+    remove(&paris, &app).await
+}
+
+/// `multi-host`, `multi-path`, `routing`: exact before prefix, the longest prefix first, by segments.
+pub(crate) async fn paths_and_hosts_lead_to_their_backends(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let (one, two) = (App::new("one").replicas(1), App::new("two").replicas(1));
+    for app in [&one, &two] {
+        paris.apply(&list(app.workload())).await?;
+    }
+    let path = |path: &str, kind: &str, name: &str| json!({"path": path, "pathType": kind, "backend": {"service": {"name": name, "port": {"name": "web"}}}});
+    let mut ingress = one.ingress();
+    ingress["spec"]["rules"] = json!([
+        {"host": "paths.example.com", "http": {"paths": [
+            path("/", "Prefix", "one"), path("/two", "Prefix", "two"), path("/two/one", "Exact", "one"), path("/old", "ImplementationSpecific", "two"),
+        ]}},
+        {"host": "*.wild.example.com", "http": {"paths": [path("/", "Prefix", "two")]}},
+    ]);
+    paris.apply(&ingress.to_string()).await?;
+    world.served("paths.example.com", "one").await?;
+    let address = world.address().await?;
+    for (host, path, wanted) in [
+        ("paths.example.com", "/", "one"),
+        ("paths.example.com", "/two", "two"),
+        ("paths.example.com", "/two/x", "two"),
+        ("paths.example.com", "/twofold", "one"),
+        ("paths.example.com", "/two/one", "one"),
+        ("paths.example.com", "/two/one/", "two"),
+        ("paths.example.com", "/old/er", "two"),
+        ("a.wild.example.com", "/", "two"),
+    ] {
+        let reply = get(address, host, path).await?;
+        ensure!(reply.echo("service") == wanted, "{host}{path}: {} {}", reply.status, reply.text());
+    }
+    // A wildcard of an Ingress spans one label.
+    ensure!(get(address, "a.b.wild.example.com", "/").await?.status == 404);
+    ensure!(get(address, "wild.example.com", "/").await?.status == 404);
+    remove(&paris, &one).await?;
+    remove(&paris, &two).await
+}
+
+/// `negative/wrong-class`; a class that comes and goes.
+pub(crate) async fn classes_decide(world: &World) -> Result<()> {
+    let (paris, lb) = (world.kubectl("paris")?, world.kubectl("lb")?);
+    let address = world.address().await?;
+    let app = App::new("classy").replicas(1);
+    let mut ingress = app.ingress();
+    ingress["spec"]["ingressClassName"] = json!("other");
+    apply(world, "paris", &app, &ingress).await?;
+    // What comes after it is there: it was seen, and passed over.
+    let marker = App::new("marker").replicas(1);
+    paris.apply(&marker.manifests()).await?;
+    world.served("marker.paris.lb.example.net", "marker").await?;
+    ensure!(lb.get(&["httploadbalancer", "ingress.default.classy", "-n", "tenant-paris"]).await.is_err());
+    ensure!(get(address, "classy.paris.lb.example.net", "/").await?.status == 404);
+
+    paris.apply(&app.ingress().to_string()).await?;
+    world.served("classy.paris.lb.example.net", "classy").await?;
+    paris.apply(&ingress.to_string()).await?;
+    gone(address, "classy.paris.lb.example.net").await?;
+    wait::until("its status to be taken back", LONG, || async {
+        let ingress = paris.get(&["ingress", "classy"]).await.ok()?;
+        let status = ingress["status"]["loadBalancer"]["ingress"].as_array().map_or(0, Vec::len);
+        (status == 0).then_some(())
+    })
+    .await?;
+    // Deletion does not hang on anybody.
+    paris.run(&["delete", "ingress", "classy", "--timeout=20s"]).await?;
+
+    // Without any class: the default class decides.
+    let mut ingress = app.ingress();
+    ingress["spec"].as_object_mut().context("a spec")?.remove("ingressClassName");
+    let default =
+        json!({"metadata": {"annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}});
+    paris.run(&["patch", "ingressclass", "portolan", "--type=merge", "-p", &default.to_string()]).await?;
+    paris.apply(&ingress.to_string()).await?;
+    world.served("classy.paris.lb.example.net", "classy").await?;
+    let default = json!({"metadata": {"annotations": {"ingressclass.kubernetes.io/is-default-class": null}}});
+    paris.run(&["patch", "ingressclass", "portolan", "--type=merge", "-p", &default.to_string()]).await?;
+    remove(&paris, &marker).await?;
+    remove(&paris, &app).await
+}
+
+/// `cross-tenant`.
+pub(crate) async fn the_same_name_in_two_clusters(world: &World) -> Result<()> {
+    let app = App::new("twin").replicas(1);
+    let mut pods = Vec::new();
+    for cluster in ["paris", "tokyo"] {
+        world.kubectl(cluster)?.apply(&app.manifests()).await?;
+        let host = format!("twin.{cluster}.lb.example.net");
+        world.served(&host, "twin").await?;
+        pods.push(get(world.address().await?, &host, "/").await?.echo("pod"));
+    }
+    ensure!(pods[0] != pods[1], "{pods:?}");
+    ensure!(get(world.address().await?, "twin.example.com", "/").await?.status == 404);
+    for cluster in ["paris", "tokyo"] {
+        remove(&world.kubectl(cluster)?, &app).await?;
+    }
+    Ok(())
+}
+
+/// `a-b/c` and `a/b-c`; and two that want the same label.
+pub(crate) async fn names_that_look_alike_stay_apart(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let apps = [("a-b", "c"), ("a", "b-c"), ("a", "c")]
+        .map(|(namespace, name)| App::new(name).namespace(namespace).replicas(1));
+    for namespace in ["a", "a-b"] {
+        paris.run(&["create", "namespace", namespace]).await?;
+    }
+    paris.apply(&apps[0].manifests()).await?;
+    world.served("c.paris.lb.example.net", "c").await?;
+    for app in &apps[1..] {
+        paris.apply(&app.manifests()).await?;
+    }
+    world.served("b-c.paris.lb.example.net", "b-c").await?;
+    let marked = wait::until("a name for the younger", LONG, || async {
+        let ingress = paris.get(&["ingress", "c", "-n", "a"]).await.ok()?;
+        ingress["status"]["loadBalancer"]["ingress"][0]["hostname"].as_str().map(str::to_owned)
+    })
+    .await?;
+    ensure!(marked.starts_with("c-") && marked.ends_with(".paris.lb.example.net"), "{marked}");
+    world.served(&marked, "c").await?;
+    let address = world.address().await?;
+    for (host, namespace) in
+        [("c.paris.lb.example.net", "a-b"), ("b-c.paris.lb.example.net", "a"), (&*marked, "a")]
+    {
+        let reply = get(address, host, "/").await?;
+        ensure!(reply.echo("namespace") == namespace, "{host}: {}", reply.text());
+    }
+    for namespace in ["a", "a-b"] {
+        paris.run(&["delete", "namespace", namespace, "--timeout=60s"]).await?;
+    }
+    Ok(())
+}
+
+/// `tls`, with the certificate that is served compared; a Secret created after its Ingress, and replaced.
+pub(crate) async fn a_certificate_may_come_later(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("tests");
+    let ca = authority.file(folder.path());
+    let app = App::new("secure").replicas(1).host("secure.example.com");
+    let mut ingress = app.ingress();
+    ingress["spec"]["tls"] = json!([{"hosts": ["secure.example.com"], "secretName": "secure-tls"}]);
+    apply(world, "paris", &app, &ingress).await?;
+    world.served("secure.example.com", "secure").await?;
+    refused(&paris, "Ingress", "secure", "secure-tls").await?;
+
+    let mut certificates: Vec<String> = Vec::new();
+    for _ in 0..2 {
+        let pair = authority.issue(&["secure.example.com"], Key::Ecdsa);
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "secure-tls"},
+            "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
+        });
+        paris.apply(&secret.to_string()).await?;
+        let before = certificates.last().cloned();
+        let served = wait::until("the certificate to be served", LONG, || async {
+            let served = served_certificate(world, "secure.example.com", &ca).await.ok()?;
+            (Some(&served) != before.as_ref()).then_some(served)
+        });
+        certificates.push(served.await?);
+    }
+    paris.run(&["delete", "secret", "secure-tls"]).await?;
+    remove(&paris, &app).await
+}
+
+/// `headers`, `xff-client-ip`.
+pub(crate) async fn headers_say_who_asks(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let app = App::new("heady").replicas(1);
+    paris.apply(&app.manifests()).await?;
+    let host = "heady.paris.lb.example.net";
+    world.served(host, "heady").await?;
+    let fields = [("x-custom", "kept"), ("authorization", "Bearer t"), ("x-forwarded-for", "203.0.113.7")];
+    let reply = request(world.address().await?, "GET", host, "/", &fields).await?;
+    let answer: Value = serde_json::from_slice(&reply.body)?;
+    let field = |name: &str| answer["headers"][name][0].as_str().unwrap_or_default().to_owned();
+    ensure!(field("X-Custom") == "kept" && field("Authorization") == "Bearer t", "{answer}");
+    ensure!(!field("X-Forwarded-For").contains("203.0.113.7"), "a client's word is not believed: {answer}");
+    ensure!(field("X-Forwarded-Proto") == "http" && !field("X-Request-Id").is_empty(), "{answer}");
+    remove(&paris, &app).await
+}
+
+/// `websocket`.
+pub(crate) async fn upgrades_go_through(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let app = App::new("sockets").replicas(1);
+    paris.apply(&app.manifests()).await?;
+    let host = "sockets.paris.lb.example.net";
+    world.served(host, "sockets").await?;
+    let fields = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let reply = request(world.address().await?, "GET", host, "/ws", &fields).await?;
+    ensure!(reply.status == 101, "{} {}", reply.status, reply.text());
+    ensure!(reply.headers["sec-websocket-accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    remove(&paris, &app).await
+}
+
+/// NodePort, headless, `ExternalName` and selectorless Services: each is served, or refused in so many words; never port 0.
+pub(crate) async fn services_of_all_kinds(world: &World) -> Result<()> {
+    let (paris, lb) = (world.kubectl("paris")?, world.kubectl("lb")?);
+    for (name, fields) in [
+        ("open-port", json!({"type": "NodePort"})),
+        ("headless", json!({"clusterIP": "None"})),
+        ("local-only", json!({"type": "NodePort", "externalTrafficPolicy": "Local"})),
+    ] {
+        let app = App::new(name).replicas(1).service(fields);
+        paris.apply(&app.manifests()).await?;
+        world.served(&format!("{name}.paris.lb.example.net"), name).await.context(name)?;
+        remove(&paris, &app).await?;
+    }
+    let app = App::new("nobody");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "nobody"},
+        "spec": {"ports": [{"name": "web", "port": 80}]},
+    });
+    paris.apply(&service.to_string()).await?;
+    paris.apply(&app.ingress().to_string()).await?;
+    refused(&paris, "Ingress", "nobody", "selector").await?;
+    paris.run(&["delete", "ingress,service", "nobody"]).await?;
+
+    // A Service that is not there, or has not that port.
+    let app = App::new("missing").replicas(1);
+    paris.apply(&app.ingress().to_string()).await?;
+    refused(&paris, "Ingress", "missing", "missing").await?;
+    paris.apply(&list(app.workload())).await?;
+    world.served("missing.paris.lb.example.net", "missing").await?;
+    remove(&paris, &app).await?;
+    let pools = lb.get(&["upstreampools", "-n", "tenant-paris"]).await?;
+    for pool in pools["items"].as_array().into_iter().flatten() {
+        ensure!(pool["spec"]["nodePort"]["port"] != 0, "{pool}");
+    }
+    Ok(())
+}
+
+/// Two Ingresses share a backend, one goes: no request fails.
+pub(crate) async fn a_shared_backend_outlives_one_of_its_users(world: &World) -> Result<()> {
+    let paris = world.kubectl("paris")?;
+    let app = App::new("common");
+    paris.apply(&app.manifests()).await?;
+    let mut second = app.ingress();
+    second["metadata"]["name"] = json!("common-too");
+    paris.apply(&second.to_string()).await?;
+    for host in ["common", "common-too"] {
+        world.served(&format!("{host}.paris.lb.example.net"), "common").await?;
+    }
+    let load = Load::start(world.address().await?, "common.paris.lb.example.net", "/", 100);
+    pause(Duration::from_secs(1)).await;
+    paris.run(&["delete", "ingress", "common-too"]).await?;
+    gone(world.address().await?, "common-too.paris.lb.example.net").await?;
+    pause(Duration::from_secs(2)).await;
+    let report = load.stop().await?;
+    ensure!(report.failed.is_empty(), "{report}");
+    remove(&paris, &app).await
+}
+
+fn list(items: Vec<Value>) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+}
+
+async fn apply(world: &World, cluster: &str, app: &App, ingress: &Value) -> Result<()> {
+    let kubectl = world.kubectl(cluster)?;
+    kubectl.apply(&list(app.workload())).await?;
+    kubectl.apply(&ingress.to_string()).await?;
+    Ok(())
+}
+
+/// The certificate that is served, by a client that trusts this authority alone.
+async fn served_certificate(world: &World, host: &str, ca: &Path) -> Result<String> {
+    let connect = format!("{}:443", world.address().await?.ip());
+    let mut openssl = tokio::process::Command::new("openssl");
+    openssl.args(["s_client", "-connect", &connect, "-servername", host, "-verify_return_error", "-CAfile"]);
+    let output = openssl.arg(ca).stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let pem = text.split("-----BEGIN CERTIFICATE-----").nth(1).context("no certificate")?;
+    Ok(pem.split("-----END").next().unwrap_or_default().trim().to_owned())
+}

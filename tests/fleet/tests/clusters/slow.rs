@@ -1,0 +1,306 @@
+//! Under 200 requests a second, each counted: roll-outs, deaths, absences.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use portolan_fleet::{App, Load, Report, World, pause};
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::{LONG, remove};
+
+const RATE: u32 = 200;
+
+/// After this time a dead endpoint gets no new request.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+
+/// An application under load.
+struct Subject<'w> {
+    world: &'w World,
+    app: App,
+    load: Load,
+}
+
+impl<'w> Subject<'w> {
+    async fn start(world: &'w World, name: &str, replicas: u32) -> Result<Self> {
+        let app = App::new(name).replicas(replicas);
+        let kubectl = world.kubectl("paris")?;
+        kubectl.apply(&app.manifests()).await?;
+        kubectl.run(&["rollout", "status", "--timeout=60s", &format!("deployment/{name}")]).await?;
+        let host = format!("{name}.paris.lb.example.net");
+        world.served(&host, name).await?;
+        let load = Load::start(world.address().await?, &host, "/", RATE);
+        pause(Duration::from_secs(2)).await;
+        Ok(Self { world, app, load })
+    }
+
+    async fn end(self, what: &str) -> Result<Report> {
+        pause(Duration::from_secs(2)).await;
+        let report = self.load.stop().await?;
+        println!("{what}: {report}");
+        remove(&self.world.kubectl("paris")?, &self.app).await?;
+        Ok(report)
+    }
+
+    /// It ends, and nothing may have failed.
+    async fn end_whole(self, what: &str) -> Result<()> {
+        let report = self.end(what).await?;
+        ensure!(report.failed.is_empty() && report.good > 1000, "{what}: {report}");
+        Ok(())
+    }
+}
+
+pub(crate) async fn pods_are_rolled(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "rolled", 3).await?;
+    let paris = world.kubectl("paris")?;
+    for _ in 0..2 {
+        paris.run(&["rollout", "restart", "deployment/rolled"]).await?;
+        paris.run(&["rollout", "status", "--timeout=120s", "deployment/rolled"]).await?;
+    }
+    subject.end_whole("two rolling restarts of the pods").await
+}
+
+/// P06: nodes are added and removed, as planned.
+pub(crate) async fn nodes_come_and_go(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "nodes", 3).await?;
+    let paris = world.cluster("paris")?;
+    let kubectl = world.kubectl("paris")?;
+    let endpoints = async || {
+        let set = world.kubectl("lb")?.get(&["nodeset", "nodes", "-n", "tenant-paris"]).await?;
+        let nodes = set["spec"]["nodes"].as_array().cloned().unwrap_or_default();
+        anyhow::Ok(nodes.iter().filter(|node| node["ready"] != false).count())
+    };
+    let before = endpoints().await?;
+    let node = paris.add_node().await?;
+    wait::until("the new node to be known", LONG, || async {
+        (endpoints().await.ok()? == before + 1).then_some(())
+    })
+    .await?;
+    kubectl
+        .run(&["drain", node.name(), "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s"])
+        .await?;
+    wait::until("it to be left out", LONG, || async { (endpoints().await.ok()? == before).then_some(()) })
+        .await?;
+    // Whoever removes a node waits until load balancers have left it.
+    pause(Duration::from_secs(5)).await;
+    node.stop().await?;
+    kubectl.run(&["delete", "node", node.name()]).await?;
+    subject.end_whole("a node added, drained and removed").await
+}
+
+pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()> {
+    let paris = world.cluster("paris")?;
+    let client = paris.client().await?;
+    let node = paris.node(2)?;
+    let subject = Subject::start(world, "mortal", 3).await?;
+    node.cordon(&client).await?;
+    pause(Duration::from_secs(3)).await;
+    node.uncordon(&client).await?;
+    pause(Duration::from_secs(2)).await;
+    let cordoned = subject.load.so_far();
+    ensure!(cordoned.failed.is_empty(), "cordoned: {cordoned}");
+
+    let began = Instant::now();
+    node.kill()?;
+    pause(Duration::from_secs(20)).await;
+    let after = subject.load.so_far();
+    node.start()?;
+    node.ready(&client).await?;
+    let report = subject.end("a node killed").await?;
+    let start = after.failed.first().map_or(Duration::ZERO, |(at, _)| *at);
+    ensure!(report.failed_after(start + FORGOTTEN) == 0, "{report}");
+    println!(
+        "lost with the node: {}, all within {FORGOTTEN:?} of {:?}",
+        report.failed.len(),
+        began.elapsed()
+    );
+    Ok(())
+}
+
+pub(crate) async fn an_agent_dies(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "agentless", 3).await?;
+    let paris = world.kubectl("paris")?;
+    let agents = ["-n", "portolan-agent", "delete", "pods", "--all", "--grace-period=0", "--force"];
+    paris.run(&agents).await?;
+    paris.run(&["scale", "deployment/agentless", "--replicas=5"]).await?;
+    paris
+        .run(&["rollout", "status", "-n", "portolan-agent", "--timeout=90s", "deployment/portolan-agent"])
+        .await?;
+    let late = App::new("after-agent").replicas(1);
+    paris.apply(&late.manifests()).await?;
+    world.served("after-agent.paris.lb.example.net", "after-agent").await?;
+    remove(&paris, &late).await?;
+    subject.end_whole("both agents killed").await
+}
+
+pub(crate) async fn a_controller_fails_over(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "headless-lb", 2).await?;
+    let lb = world.kubectl("lb")?;
+    let lease = lb.get(&["lease", "portolan-controller", "-n", "portolan-system"]).await?;
+    let leader = lease["spec"]["holderIdentity"].as_str().context("a leader")?.to_owned();
+    lb.run(&["delete", "pod", &leader, "-n", "portolan-system", "--grace-period=0", "--force"]).await?;
+    let late = App::new("after-leader").replicas(1);
+    let began = Instant::now();
+    world.kubectl("paris")?.apply(&late.manifests()).await?;
+    world
+        .condition(
+            "httploadbalancer",
+            "ingress.default.after-leader",
+            Some("tenant-paris"),
+            "Programmed",
+            "True",
+        )
+        .await?;
+    println!("a status by the next leader {:?} after the death of the first", began.elapsed());
+    remove(&world.kubectl("paris")?, &late).await?;
+    subject.end_whole("the controller killed").await
+}
+
+pub(crate) async fn proxies_are_rolled(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "edge", 3).await?;
+    let lb = world.kubectl("lb")?;
+    lb.run(&["rollout", "restart", "deployment/portolan-proxy", "-n", "portolan-system"]).await?;
+    lb.run(&["rollout", "status", "deployment/portolan-proxy", "-n", "portolan-system", "--timeout=180s"])
+        .await?;
+    subject.end_whole("all proxies replaced").await
+}
+
+pub(crate) async fn the_api_server_of_the_lb_cluster_is_away(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "orphan", 3).await?;
+    let lb = world.cluster("lb")?;
+    lb.kill_api()?;
+    pause(Duration::from_secs(60)).await;
+    // What changes meanwhile arrives when it is back.
+    let paris = world.kubectl("paris")?;
+    let late = App::new("meanwhile").replicas(1);
+    paris.apply(&late.manifests()).await?;
+    pause(Duration::from_secs(60)).await;
+    lb.restart_api().await?;
+    let back = Instant::now();
+    world.served("meanwhile.paris.lb.example.net", "meanwhile").await?;
+    println!("what was missed was served {:?} after the API server was back", back.elapsed());
+    remove(&paris, &late).await?;
+    subject.end_whole("the LB cluster's API server away for two minutes").await
+}
+
+pub(crate) async fn the_api_server_of_a_member_is_away(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "cutoff", 3).await?;
+    let paris = world.cluster("paris")?;
+    paris.kill_api()?;
+    pause(Duration::from_secs(45)).await;
+    paris.restart_api().await?;
+    let late = App::new("after-api").replicas(1);
+    world.kubectl("paris")?.apply(&late.manifests()).await?;
+    world.served("after-api.paris.lb.example.net", "after-api").await?;
+    remove(&world.kubectl("paris")?, &late).await?;
+    subject.end_whole("a member's API server away").await
+}
+
+/// A link is cut for a minute: requests to that cluster fail while it is, and no longer; a shared host goes on at the other.
+pub(crate) async fn a_link_is_cut(world: &World) -> Result<()> {
+    let host = "both.shared.example.com";
+    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
+        world.kubectl(cluster)?.apply(&App::new(name).host(host).manifests()).await?;
+        world.served(&format!("{name}.{cluster}.lb.example.net"), name).await?;
+    }
+    let load = Load::start(world.address().await?, host, "/", RATE);
+    pause(Duration::from_secs(3)).await;
+    let before = load.so_far();
+    ensure!(before.failed.is_empty(), "{before}");
+    let link = world.fleet().link("lb", "paris")?;
+    link.cut()?;
+    pause(Duration::from_secs(60)).await;
+    let cut = load.so_far();
+    link.heal()?;
+    world.served("both-p.paris.lb.example.net", "both-p").await?;
+    pause(Duration::from_secs(5)).await;
+    let report = load.stop().await?;
+    println!("a link cut for a minute: {report}");
+    let first = cut.failed.first().map_or(Duration::ZERO, |(at, _)| *at);
+    ensure!(report.failed_after(first + FORGOTTEN) == 0, "{report}");
+    let unconnected =
+        report.failed.iter().filter(|(_, why)| why.contains("UF") || why.contains("connect")).count();
+    ensure!(unconnected == 0, "requests whose connect failed are tried elsewhere: {report}");
+    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
+        remove(&world.kubectl(cluster)?, &App::new(name)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn rules_are_edited(world: &World) -> Result<()> {
+    let subject = Subject::start(world, "steady", 2).await?;
+    let paris = world.kubectl("paris")?;
+    let edited = App::new("edited").replicas(1).host("edited.example.com");
+    paris.apply(&edited.manifests()).await?;
+    let began = Instant::now();
+    let mut edits = 0;
+    while began.elapsed() < Duration::from_secs(300) {
+        let mut ingress = edited.ingress();
+        let rules: Vec<Value> = (0..1 + edits % 5)
+            .map(|number| {
+                let mut rule = ingress["spec"]["rules"][0].clone();
+                rule["host"] = json!(format!("edit-{number}.example.com"));
+                rule
+            })
+            .collect();
+        ingress["spec"]["rules"] = json!(rules);
+        paris.apply(&ingress.to_string()).await?;
+        edits += 1;
+        pause((Duration::from_millis(300) * edits).saturating_sub(began.elapsed())).await;
+    }
+    println!("{edits} edits in {:?}", began.elapsed());
+    ensure!(edits >= 900, "{edits} edits are fewer than 200 a minute, or nearly");
+    remove(&paris, &edited).await?;
+    subject.end_whole("200 edits of rules a minute for five minutes").await
+}
+
+/// 1,000 Services and 500 Ingresses in one member cluster.
+pub(crate) async fn a_thousand_services(world: &World) -> Result<()> {
+    let (tokyo, lb) = (world.kubectl("tokyo")?, world.kubectl("lb")?);
+    tokyo.run(&["create", "namespace", "many"]).await?;
+    let mut items = Vec::new();
+    for number in 0..1000 {
+        let app = App::new(&format!("many-{number}")).namespace("many");
+        items.extend(app.workload().into_iter().filter(|item| item["kind"] == "Service"));
+        if number % 2 == 0 {
+            items.push(app.ingress());
+        }
+    }
+    let began = Instant::now();
+    for items in items.chunks(250) {
+        tokyo.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await?;
+    }
+    println!("applied after {:?}", began.elapsed());
+    let count = async || {
+        let names = lb.run(&["get", "httploadbalancers", "-n", "tenant-tokyo", "-o", "name"]).await?;
+        anyhow::Ok(names.lines().filter(|name| name.contains("many-")).count())
+    };
+    wait::until("all of them to be synced", Duration::from_secs(180), || async {
+        (count().await.ok()? == 500).then_some(())
+    })
+    .await?;
+    println!("500 Ingresses synced {:?} after the first was applied", began.elapsed());
+    println!("{}", agent_memory(world).await?);
+    tokyo.run(&["delete", "namespace", "many", "--timeout=180s"]).await?;
+    wait::until("all of them to be gone", Duration::from_secs(180), || async {
+        (count().await.ok()? == 0).then_some(())
+    })
+    .await
+}
+
+/// Resident memory of each agent.
+async fn agent_memory(world: &World) -> Result<String> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let path = entry.path();
+        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+        if !world.agent().file_name().is_some_and(|file| file.to_string_lossy().starts_with(name.trim()))
+            || name.trim().is_empty()
+        {
+            continue;
+        }
+        let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+        lines.extend(status.lines().filter(|line| line.starts_with("VmRSS")).map(str::to_owned));
+    }
+    Ok(format!("agents: {}", lines.join(", ")))
+}

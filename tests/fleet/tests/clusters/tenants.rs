@@ -1,0 +1,270 @@
+//! What one cluster can do to another, with its real credential against the real API server: nothing.
+
+use anyhow::{Context, Result, bail, ensure};
+use portolan_fleet::{App, Kubectl, World};
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::{LONG, gone, remove};
+
+pub(crate) async fn a_credential_opens_one_namespace(world: &World) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tenant = credential(world, "paris", folder.path()).await?;
+    let own = ["-n", "tenant-paris"];
+    let pool = |namespace: &str| object("UpstreamPool", namespace, "probe", json!({"endpoints": []}));
+    tenant.apply(&pool("tenant-paris")).await.context("its own pools are its own")?;
+    tenant.get(&["upstreampools", "probe", own[0], own[1]]).await?;
+    tenant.get(&["clusters.portolan.dev", "paris"]).await.context("it reads its own Cluster")?;
+    tenant.run(&["delete", "upstreampool", "probe", own[0], own[1]]).await?;
+
+    forbidden(tenant.apply(&pool("tenant-tokyo")).await)?;
+    forbidden(tenant.apply(&pool("portolan-system")).await)?;
+    for args in [
+        &["get", "upstreampools", "-n", "tenant-tokyo"][..],
+        &["get", "secrets", "-n", "tenant-tokyo"],
+        &["get", "secrets", "-n", "portolan-system"],
+        &["get", "secrets", "-A"],
+        &["get", "configmaps", "-n", "tenant-paris"],
+        &["get", "namespaces"],
+        &["get", "nodes"],
+        &["get", "clusters.portolan.dev"],
+        &["get", "clusters.portolan.dev", "tokyo"],
+        &["get", "proxies.portolan.dev"],
+        &["get", "leases", "-n", "portolan-system"],
+        &["get", "pods", "-n", "tenant-paris"],
+        &["create", "token", "portolan-controller", "-n", "portolan-system"],
+        &["create", "token", "default", "-n", "tenant-paris"],
+        &["create", "serviceaccount", "another", "-n", "tenant-paris"],
+        &["delete", "namespace", "tenant-paris"],
+        &["patch", "clusters.portolan.dev", "paris", "--type=merge", "-p", r#"{"spec":{"weight":9}}"#],
+        &[
+            "patch",
+            "rolebinding",
+            "portolan-agent",
+            "-n",
+            "tenant-paris",
+            "--type=merge",
+            "-p",
+            r#"{"subjects":[]}"#,
+        ],
+    ] {
+        forbidden(tenant.run(args).await).with_context(|| args.join(" "))?;
+    }
+    forbidden(
+        tenant.apply(&object("TrafficPolicy", "tenant-paris", "mine", json!({"targetRefs": []}))).await,
+    )?;
+
+    // Statuses are the controller's.
+    let app = App::new("status").replicas(1);
+    world.kubectl("paris")?.apply(&app.manifests()).await?;
+    world.served("status.paris.lb.example.net", "status").await?;
+    let forged = r#"{"status":{"host":"bank.paris.lb.example.net"}}"#;
+    let status = [
+        "patch",
+        "httploadbalancer",
+        "ingress.default.status",
+        "--type=merge",
+        "--subresource=status",
+        "-p",
+        forged,
+    ];
+    forbidden(tenant.run(&[&status[..], &own].concat()).await)?;
+    remove(&world.kubectl("paris")?, &app).await?;
+
+    // No token of another account by way of a Secret, and no Secret but certificates.
+    let minted = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "minted", "namespace": "tenant-paris", "annotations": {"kubernetes.io/service-account.name": "default"}},
+    });
+    forbidden(tenant.apply(&minted.to_string()).await)?;
+    let opaque = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "opaque", "namespace": "tenant-paris"}, "stringData": {"a": "b"},
+    });
+    forbidden(tenant.apply(&opaque.to_string()).await)?;
+
+    // The credential of one cluster is worth nothing at another's API server.
+    let text = std::fs::read_to_string(tenant.kubeconfig())?;
+    let other = text.replace(&world.cluster("lb")?.server(), &world.cluster("tokyo")?.server());
+    let path = folder.path().join("other");
+    std::fs::write(&path, other)?;
+    ensure!(world.kubectl_as(&path).run(&["get", "pods"]).await.is_err());
+    Ok(())
+}
+
+pub(crate) async fn addresses_outside_the_allowed_ranges_are_refused(world: &World) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tenant = credential(world, "paris", folder.path()).await?;
+    let lb = world.kubectl("lb")?;
+    let slice = |address: &str, family: &str| {
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {"name": "forged", "namespace": "tenant-paris", "labels": {"portolan.dev/pool": "forged"}},
+            "endpoints": [{"addresses": [address]}], "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
+        })
+        .to_string()
+    };
+    let inline = |address: &str| {
+        object(
+            "UpstreamPool",
+            "tenant-paris",
+            "forged",
+            json!({"endpoints": [{"address": address, "port": 80}]}),
+        )
+    };
+    let nodes = |address: &str| {
+        object("NodeSet", "tenant-paris", "forged", json!({"nodes": [{"name": "n", "addresses": [address]}]}))
+    };
+    for address in ["127.0.0.1", "169.254.169.254", "::1", "fe80::1", "0.0.0.0", "224.0.0.1"] {
+        forbidden(tenant.apply(&inline(address)).await).with_context(|| format!("a pool with {address}"))?;
+        forbidden(tenant.apply(&nodes(address)).await).with_context(|| format!("a node at {address}"))?;
+    }
+    let patch = |ranges: Value| json!({"spec": {"allowedEndpointCIDRs": ranges}}).to_string();
+    let set = async |ranges: Value| {
+        lb.run(&["patch", "clusters.portolan.dev", "paris", "--type=merge", "-p", &patch(ranges)]).await
+    };
+    set(json!(["192.0.2.0/24", "172.30.0.0/16", "2001:db8::/32"])).await?;
+    // The admission's parameter is read from a cache of the API server's.
+    wait::until("the ranges to be held", LONG, || async {
+        forbidden(tenant.apply(&inline("198.51.100.7")).await).ok()
+    })
+    .await?;
+    forbidden(tenant.apply(&slice("198.51.100.7", "IPv4")).await)?;
+    forbidden(tenant.apply(&nodes("198.51.100.7")).await)?;
+    for (good, family) in [("192.0.2.7", "IPv4"), ("2001:db8::7", "IPv6")] {
+        tenant.apply(&inline(good)).await?;
+        tenant.apply(&nodes(good)).await?;
+        tenant.apply(&slice(good, family)).await?;
+        tenant.run(&["delete", "endpointslice", "forged", "-n", "tenant-paris"]).await?;
+    }
+    for kind in ["upstreampool", "nodeset"] {
+        tenant.run(&["delete", kind, "forged", "-n", "tenant-paris"]).await?;
+    }
+    set(Value::Null).await?;
+    Ok(())
+}
+
+/// Tenant A claims tenant B's host: refused, visible, and the first goes on.
+pub(crate) async fn a_host_belongs_to_the_first(world: &World) -> Result<()> {
+    let host = "owned.example.com";
+    let (first, second) =
+        (App::new("owner").replicas(1).host(host), App::new("thief").replicas(1).host(host));
+    world.kubectl("paris")?.apply(&first.manifests()).await?;
+    world.served(host, "owner").await?;
+    world.kubectl("tokyo")?.apply(&second.manifests()).await?;
+    world.served("thief.tokyo.lb.example.net", "thief").await?;
+    let reason = condition(world, "tenant-tokyo", "ingress.default.thief", "Accepted").await?;
+    ensure!(reason.0 == "HostTaken" && reason.1.contains(host), "{reason:?}");
+    world.served(host, "owner").await?;
+    // It falls to the second when the first goes.
+    remove(&world.kubectl("paris")?, &first).await?;
+    world.served(host, "thief").await?;
+    remove(&world.kubectl("tokyo")?, &second).await?;
+    gone(world.address().await?, host).await
+}
+
+/// An origin is the tenant's own statement: it takes nobody's name, and dates nothing against another tenant.
+pub(crate) async fn forged_origins_take_nothing(world: &World) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let host = "dated.example.com";
+    let app = App::new("honest").replicas(1).host(host);
+    world.kubectl("tokyo")?.apply(&app.manifests()).await?;
+    world.served(host, "honest").await?;
+    let tenant = credential(world, "paris", folder.path()).await?;
+    let origin = json!({
+        "kind": "Ingress", "namespace": "default", "name": "honest.tokyo", "uid": "x", "creationTimestamp": "1999-01-01T00:00:00Z",
+    });
+    let rules = json!([{"filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "evil.example.com"}}]}]);
+    let forged = json!({"origin": origin, "hosts": [host, "honest.tokyo.lb.example.net", "lb.example.net"], "rules": rules});
+    tenant.apply(&object("HTTPLoadBalancer", "tenant-paris", "forged", forged)).await?;
+    let (reason, message) = condition(world, "tenant-paris", "forged", "Accepted").await?;
+    ensure!(message.contains(host), "{reason}: {message}");
+    for host in [host, "honest.tokyo.lb.example.net"] {
+        world.served(host, "honest").await?;
+    }
+    tenant.run(&["delete", "httploadbalancer", "forged", "-n", "tenant-paris"]).await?;
+    remove(&world.kubectl("tokyo")?, &app).await
+}
+
+pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<()> {
+    let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
+    let apps = ["within", "beyond"].map(|name| App::new(name).replicas(1));
+    let limit = |limits: Value| json!({"spec": {"limits": limits}}).to_string();
+    let set = async |limits: Value| {
+        lb.run(&["patch", "clusters.portolan.dev", "tokyo", "--type=merge", "-p", &limit(limits)]).await
+    };
+    set(json!({"loadBalancers": 1})).await?;
+    tokyo.apply(&apps[0].manifests()).await?;
+    world.served("within.tokyo.lb.example.net", "within").await?;
+    tokyo.apply(&apps[1].manifests()).await?;
+    let (reason, message) = condition(world, "tenant-tokyo", "ingress.default.beyond", "Accepted").await?;
+    ensure!(reason == "LimitReached" && message.contains('1'), "{reason}: {message}");
+    world.served("within.tokyo.lb.example.net", "within").await?;
+    crate::stage::refused(&tokyo, "Ingress", "beyond", "LimitReached").await?;
+    set(Value::Null).await?;
+    world.served("beyond.tokyo.lb.example.net", "beyond").await?;
+    for app in &apps {
+        remove(&tokyo, app).await?;
+    }
+    Ok(())
+}
+
+/// A kubeconfig made of what the agent has.
+async fn credential(world: &World, cluster: &str, folder: &std::path::Path) -> Result<Kubectl> {
+    let secret = world.kubectl(cluster)?;
+    let template = |key: &str| format!("{{{{index .data \"{key}\" | base64decode}}}}");
+    let read = async |key: &str| {
+        let output = format!("go-template={}", template(key));
+        secret
+            .run(&["get", "secret", "portolan-agent-credential", "-n", "portolan-agent", "-o", &output])
+            .await
+    };
+    let (server, ca, token) = (read("server").await?, read("ca.crt").await?, read("token").await?);
+    let authority = folder.join(format!("{cluster}-ca.crt"));
+    std::fs::write(&authority, ca)?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "tenant",
+        "clusters": [{"name": "lb", "cluster": {"server": server.trim(), "certificate-authority": authority}}],
+        "users": [{"name": "tenant", "user": {"token": token.trim()}}],
+        "contexts": [{"name": "tenant", "context": {"cluster": "lb", "user": "tenant", "namespace": format!("tenant-{cluster}")}}],
+    });
+    let path = folder.join(format!("{cluster}-tenant"));
+    std::fs::write(&path, config.to_string())?;
+    Ok(world.kubectl_as(&path))
+}
+
+fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> String {
+    json!({
+        "apiVersion": "portolan.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+    })
+    .to_string()
+}
+
+/// It was refused for want of a right, or by an admission policy; nothing else is meant.
+fn forbidden(outcome: Result<String>) -> Result<()> {
+    match outcome {
+        Ok(said) => bail!("it was allowed: {said}"),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(
+                text.contains("orbidden") || text.contains("denied"),
+                "it failed for another reason: {text}"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Reason and message of a condition that is false.
+async fn condition(world: &World, namespace: &str, name: &str, kind: &str) -> Result<(String, String)> {
+    let lb = world.kubectl("lb")?;
+    let what = format!("{namespace}/{name} not to be {kind}");
+    let found = wait::until(&what, LONG, || async {
+        let object = lb.get(&["httploadbalancer", name, "-n", namespace]).await.ok()?;
+        let conditions = object["status"]["conditions"].as_array()?.clone();
+        let found =
+            conditions.into_iter().find(|found| found["type"] == kind && found["status"] == "False")?;
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        Some((text("reason"), text("message")))
+    });
+    found.await
+}
