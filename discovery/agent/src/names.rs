@@ -42,6 +42,11 @@ pub fn slice(pool: &str, namespace: &str, name: &str) -> String {
     format!("{pool}.{}", mark(&format!("{namespace}/{name}")))
 }
 
+/// The pool whose slices are called so.
+pub fn pool_of_slice(slice: &str) -> &str {
+    slice.rsplit_once('.').map_or(slice, |(pool, _)| pool)
+}
+
 /// The copy of a `Secret`.
 pub fn secret(namespace: &str, name: &str) -> String {
     fit(format!("secret.{namespace}.{name}"), OBJECT)

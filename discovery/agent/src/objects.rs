@@ -139,16 +139,17 @@ impl SliceBody {
         labels.insert(POOL_LABEL.to_owned(), self.pool);
         // Kubernetes' own controllers leave alone what another one manages.
         labels.insert("endpointslice.kubernetes.io/managed-by".to_owned(), AGENT.to_owned());
-        let endpoints = self.endpoints.into_iter().map(|(address, zone, [ready, serving, terminating])| Endpoint {
-            addresses: vec![address],
-            zone,
-            conditions: Some(EndpointConditions {
-                ready: Some(ready),
-                serving: Some(serving),
-                terminating: Some(terminating),
-            }),
-            ..Endpoint::default()
-        });
+        let endpoints =
+            self.endpoints.into_iter().map(|(address, zone, [ready, serving, terminating])| Endpoint {
+                addresses: vec![address],
+                zone,
+                conditions: Some(EndpointConditions {
+                    ready: Some(ready),
+                    serving: Some(serving),
+                    terminating: Some(terminating),
+                }),
+                ..Endpoint::default()
+            });
         EndpointSlice {
             metadata,
             address_type: if self.v6 { "IPv6" } else { "IPv4" }.to_owned(),
@@ -242,7 +243,8 @@ impl ReadBack for HTTPLoadBalancer {
         let (name, mut found) = plain(&self.metadata, digest(&self.spec))?;
         let pools = self.spec.rules.iter().flat_map(|rule| &rule.backends);
         let secrets = self.spec.tls.iter().map(|binding| Id::new(Kind::Secret, &*binding.secret_name));
-        let mut uses: Vec<Id> = pools.map(|backend| Id::new(Kind::Pool, &*backend.pool)).chain(secrets).collect();
+        let mut uses: Vec<Id> =
+            pools.map(|backend| Id::new(Kind::Pool, &*backend.pool)).chain(secrets).collect();
         uses.sort_unstable();
         uses.dedup();
         let status = self.status.as_ref();

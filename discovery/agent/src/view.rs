@@ -190,6 +190,8 @@ pub struct Companion {
     pub of: Name,
     /// A digest of what was written.
     pub digest: u64,
+    /// Its revision.
+    pub version: u64,
 }
 
 /// The type of a `Service`.
@@ -306,6 +308,8 @@ pub struct Touched {
     pub ingresses: BTreeSet<Key>,
     /// Their pools, and their companions.
     pub services: BTreeSet<Key>,
+    /// `EndpointSlice`s, each with its `Service`.
+    pub slices: BTreeSet<(Key, Key)>,
     /// Their copies.
     pub secrets: BTreeSet<Key>,
     /// The `NodeSet`.
@@ -431,6 +435,21 @@ impl View {
         std::mem::take(&mut self.touched)
     }
 
+    /// Whether a full list of every kind was in. Without `Ingress`es nothing is known, so what is not served counts as listed, save these.
+    pub fn listed(&self) -> bool {
+        self.ingresses.listed()
+            && self.services.listed()
+            && self.slices.listed()
+            && self.nodes.listed()
+            && self.classes.listed()
+            && self.secrets.listed()
+    }
+
+    /// That `Ingress` has to be looked at again.
+    pub fn touch_ingress(&mut self, ingress: &Key) {
+        self.touched.ingresses.insert(ingress.clone());
+    }
+
     /// Everything has to be looked at again.
     pub fn touch_all(&mut self) {
         self.touched.all = true;
@@ -456,10 +475,20 @@ impl View {
         let Self { ingresses, by_service, by_secret, touched, .. } = self;
         ingresses.apply(change, |key, old, new| {
             if let Some(old) = &old {
-                references(key, old, |service| unlink(by_service, service, key), |secret| unlink(by_secret, secret, key));
+                references(
+                    key,
+                    old,
+                    |service| unlink(by_service, service, key),
+                    |secret| unlink(by_secret, secret, key),
+                );
             }
             if let Some(new) = new {
-                references(key, new, |service| link(by_service, service, key), |secret| link(by_secret, secret, key));
+                references(
+                    key,
+                    new,
+                    |service| link(by_service, service, key),
+                    |secret| link(by_secret, secret, key),
+                );
             }
             touched.ingresses.insert(key.clone());
         });
@@ -487,7 +516,10 @@ impl View {
     pub fn slice(&mut self, change: Change<Key, Slice>) {
         let Self { slices, slices_of, touched, .. } = self;
         slices.apply(change, |key, old, new| {
-            let service = |slice: &Slice| Key { namespace: Arc::clone(&key.namespace), name: Arc::clone(&slice.service) };
+            let service = |slice: &Slice| Key {
+                namespace: Arc::clone(&key.namespace),
+                name: Arc::clone(&slice.service),
+            };
             if let Some(old) = &old {
                 let service = service(old);
                 if let Some(names) = slices_of.get_mut(&service) {
@@ -496,12 +528,12 @@ impl View {
                         slices_of.remove(&service);
                     }
                 }
-                touched.services.insert(service);
+                touched.slices.insert((key.clone(), service));
             }
             if let Some(new) = new {
                 let service = service(new);
                 slices_of.entry(service.clone()).or_default().insert(Arc::clone(&key.name));
-                touched.services.insert(service);
+                touched.slices.insert((key.clone(), service));
             }
         });
     }

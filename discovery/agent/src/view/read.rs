@@ -18,7 +18,7 @@ use super::{
     Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, Port, PortRef, Rule, Service,
     ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
 };
-use crate::objects::digest;
+use crate::objects::{digest, version};
 
 /// The label of an `EndpointSlice` that names its `Service`.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -45,7 +45,12 @@ pub fn ingress(object: &networking::Ingress, names: &mut Names) -> Ingress {
         rules: rules
             .map(|rule| Rule {
                 host: boxed(rule.host.as_ref()).filter(|host| !host.is_empty()),
-                paths: rule.http.iter().flat_map(|http| &http.paths).filter_map(|it| path(it, names)).collect(),
+                paths: rule
+                    .http
+                    .iter()
+                    .flat_map(|http| &http.paths)
+                    .filter_map(|it| path(it, names))
+                    .collect(),
             })
             .collect(),
         tls: tls
@@ -123,7 +128,11 @@ fn companion(meta: &ObjectMeta, read: &Service) -> Option<Companion> {
     let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "Service");
     Some(Companion {
         of: owner.map_or("", |owner| owner.name.as_str()).into(),
-        digest: digest(&crate::translate::companion::seen(read, owner.map_or("", |owner| owner.uid.as_str()))),
+        digest: digest(&crate::translate::companion::seen(
+            read,
+            owner.map_or("", |owner| owner.uid.as_str()),
+        )),
+        version: version(meta),
     })
 }
 
@@ -276,4 +285,3 @@ fn pairs(map: Option<&BTreeMap<String, String>>) -> Box<[(Box<str>, Box<str>)]> 
 fn seconds(time: Option<&Time>) -> Option<i64> {
     time.map(|time| time.0.as_second())
 }
-

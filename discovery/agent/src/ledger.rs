@@ -1,0 +1,366 @@
+//! What is wanted, what is there, and what is to be written next?
+//!
+//! Pure: time is an argument. An object is written when both differ, and never twice at once; while it waits it takes in further changes
+//! for nothing. Pace: a token bucket for all writes together. A write that was refused is tried again rarely, or when something else is wanted; one
+//! that did not get through stops all others until one does. What is held is neither written nor deleted.
+//! Cost: logarithmic in what waits; what is as it should be costs a map entry.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// What is wanted of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// That it is not there.
+    Nothing,
+    /// That it stays as it is.
+    Held,
+    /// That it has this digest.
+    Digest(u64),
+}
+
+/// What to do with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Write it.
+    Apply,
+    /// Delete it.
+    Delete,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object is there with that digest and that revision, or not there any more.
+    Done(Option<(u64, u64)>),
+    /// There is nothing to write any more.
+    Void,
+    /// The object is another one by now: what was known of it was old.
+    Conflict,
+    /// The API server does not want it.
+    Refused,
+    /// The API server is there, but failed.
+    Failed,
+    /// The API server did not answer.
+    Unreachable,
+}
+
+/// How fast, how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Writes a second.
+    pub rate: f64,
+    /// Writes at once after a rest.
+    pub burst: f64,
+    /// Writes under way at the same time.
+    pub in_flight: usize,
+    /// How long a change waits for others to the same object.
+    pub quiet: Duration,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next<K> {
+    /// That. The outcome is to be told.
+    Do(K, Op),
+    /// Nothing before then, unless something changes.
+    Wait(Option<Instant>),
+}
+
+/// The shortest and the longest wait after a write that did not get through.
+const UNREACHABLE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// After one that failed.
+const FAILED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// After one that came too late: what is there now is about to be told.
+const CONFLICT: Duration = Duration::from_millis(200);
+/// After one that was refused.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Ledger<K> {
+    entries: HashMap<K, Entry>,
+    waiting: BTreeMap<(Instant, u64), K>,
+    last: u64,
+    pace: Pace,
+    tokens: f64,
+    filled: Option<Instant>,
+    in_flight: usize,
+    /// Writes in a row that did not get through, and until when none is tried.
+    streak: u32,
+    closed_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    want: Want,
+    have: Option<u64>,
+    version: u64,
+    place: Option<(Instant, u64)>,
+    in_flight: bool,
+    failures: u32,
+    /// Not before.
+    not_before: Option<Instant>,
+}
+
+impl<K: Clone + Eq + Hash> Ledger<K> {
+    /// Nothing wanted, nothing there.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            entries: HashMap::new(),
+            waiting: BTreeMap::new(),
+            last: 0,
+            pace,
+            tokens: pace.burst,
+            filled: None,
+            in_flight: 0,
+            streak: 0,
+            closed_until: None,
+        }
+    }
+
+    /// Says what is wanted, no sooner than after `delay`.
+    pub fn want(&mut self, key: &K, want: Want, now: Instant, delay: Duration) {
+        let entry = self.entry(key);
+        if entry.want != want {
+            entry.want = want;
+            entry.failures = 0;
+            entry.not_before = (!delay.is_zero()).then(|| now + delay);
+        }
+        self.settle(key, now);
+    }
+
+    /// Says what is there: digest and revision, or nothing since that revision. What is older than what is known is passed over.
+    pub fn have(&mut self, key: &K, have: Option<u64>, version: u64, now: Instant) {
+        let entry = self.entry(key);
+        if version != 0 && version < entry.version {
+            return;
+        }
+        entry.have = have;
+        entry.version = version;
+        self.settle(key, now);
+    }
+
+    /// Whatever of the object is wanted or there is none of our business any more.
+    pub fn forget(&mut self, key: &K) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(place) = entry.place.take() {
+                self.waiting.remove(&place);
+            }
+            entry.want = Want::Held;
+            entry.have = None;
+            self.tidy(key);
+        }
+    }
+
+    /// What is wanted.
+    pub fn wanted(&self, key: &K) -> Want {
+        self.entries.get(key).map_or(Want::Nothing, |entry| entry.want)
+    }
+
+    /// Whether it is there.
+    pub fn is_there(&self, key: &K) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.have.is_some())
+    }
+
+    /// Whether it is as it is wanted, or cannot be made so for now: the API server refused it.
+    pub fn is_settled(&self, key: &K) -> bool {
+        self.entries.get(key).is_none_or(|entry| !entry.in_flight && (!entry.differs() || entry.failures > 0))
+    }
+
+    /// Whether it is as it is wanted.
+    pub fn is_right(&self, key: &K) -> bool {
+        self.entries
+            .get(key)
+            .is_none_or(|entry| !entry.in_flight && entry.want != Want::Held && !entry.differs())
+    }
+
+    /// Whether it is wanted, not there, and was not refused: what needs it had better wait.
+    pub fn is_to_come(&self, key: &K) -> bool {
+        let to_come = |entry: &Entry| {
+            matches!(entry.want, Want::Digest(_)) && entry.have.is_none() && entry.failures == 0
+        };
+        self.entries.get(key).is_some_and(to_come)
+    }
+
+    /// How many wait or are under way.
+    pub fn pending(&self) -> usize {
+        self.waiting.len() + self.in_flight
+    }
+
+    /// Whether the last write got through.
+    pub fn reachable(&self) -> bool {
+        self.streak == 0
+    }
+
+    /// All that is wanted or there, with whether it is wanted.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
+    }
+
+    /// The next write, of those that may be done now as far as `may` knows.
+    pub fn next(&mut self, now: Instant, mut may: impl FnMut(&Self, &K, Op) -> bool) -> Next<K> {
+        self.fill(now);
+        let limit = if self.streak > 0 { 1 } else { self.pace.in_flight };
+        if self.in_flight >= limit {
+            return Next::Wait(None);
+        }
+        if let Some(until) = self.closed_until.filter(|until| *until > now) {
+            return Next::Wait(self.waiting.first_key_value().map(|((due, _), _)| until.max(*due)));
+        }
+        if self.tokens < 1.0 {
+            let missing = Duration::from_secs_f64((1.0 - self.tokens) / self.pace.rate.max(0.01));
+            return Next::Wait(self.waiting.first_key_value().map(|((due, _), _)| (*due).max(now + missing)));
+        }
+        let due = self.waiting.range(..=(now, u64::MAX));
+        let found = due.map(|(place, key)| (*place, key)).find_map(|(place, key)| {
+            let op = self.entries.get(key)?.op()?;
+            may(self, key, op).then(|| (place, key.clone(), op))
+        });
+        let Some((place, key, op)) = found else {
+            let later = self.waiting.range((now, u64::MAX)..).next();
+            return Next::Wait(later.map(|((due, _), _)| *due));
+        };
+        self.waiting.remove(&place);
+        self.tokens -= 1.0;
+        self.in_flight += 1;
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.place = None;
+            entry.in_flight = true;
+        }
+        Next::Do(key, op)
+    }
+
+    /// Says how a write ended; `chance`, between 0 and 1, spreads what is tried again.
+    pub fn done(&mut self, key: &K, outcome: &Outcome, now: Instant, chance: f64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let entry = self.entry(key);
+        entry.in_flight = false;
+        match outcome {
+            Outcome::Done(have) => {
+                entry.failures = 0;
+                entry.not_before = None;
+                match have {
+                    Some((digest, version)) if *version >= entry.version => {
+                        entry.have = Some(*digest);
+                        entry.version = *version;
+                    }
+                    Some(_) => {}
+                    None => entry.have = None,
+                }
+            }
+            Outcome::Void => {
+                // It is not wanted any more, or will be said anew.
+                entry.want = Want::Held;
+            }
+            Outcome::Conflict => entry.not_before = Some(now + CONFLICT),
+            Outcome::Refused => {
+                entry.not_before = Some(now + backoff(REFUSED, entry.failures, chance));
+                entry.failures = entry.failures.saturating_add(1);
+            }
+            Outcome::Failed => {
+                entry.not_before = Some(now + backoff(FAILED, entry.failures, chance));
+                entry.failures = entry.failures.saturating_add(1);
+            }
+            Outcome::Unreachable => {}
+        }
+        match outcome {
+            Outcome::Failed | Outcome::Unreachable => {
+                self.closed_until = Some(now + backoff(UNREACHABLE, self.streak, chance));
+                self.streak = self.streak.saturating_add(1);
+            }
+            Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Refused => {
+                self.closed_until = None;
+                self.streak = 0;
+            }
+        }
+        self.settle(key, now);
+    }
+
+    /// Another connection: what stood against writing may be over.
+    pub fn reopen(&mut self) {
+        self.closed_until = None;
+    }
+
+    fn entry(&mut self, key: &K) -> &mut Entry {
+        self.entries.entry(key.clone()).or_insert(Entry {
+            want: Want::Held,
+            have: None,
+            version: 0,
+            place: None,
+            in_flight: false,
+            failures: 0,
+            not_before: None,
+        })
+    }
+
+    /// Puts the object where it belongs: among what waits, or not.
+    fn settle(&mut self, key: &K, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let due = entry.differs() && !entry.in_flight;
+        match (due, entry.place) {
+            (true, None) => {
+                self.last += 1;
+                let soon = now + self.pace.quiet;
+                let place = (entry.not_before.map_or(soon, |at| at.max(soon)), self.last);
+                entry.place = Some(place);
+                self.waiting.insert(place, key.clone());
+            }
+            // What was put off need not be any more, or has to be.
+            (true, Some(place)) => {
+                let at = entry.not_before.unwrap_or(now + self.pace.quiet);
+                let at = if entry.not_before.is_some() { at } else { at.min(place.0) };
+                if at != place.0 {
+                    self.waiting.remove(&place);
+                    let place = (at, place.1);
+                    entry.place = Some(place);
+                    self.waiting.insert(place, key.clone());
+                }
+            }
+            (false, Some(place)) => {
+                self.waiting.remove(&place);
+                entry.place = None;
+            }
+            (false, None) => {}
+        }
+        self.tidy(key);
+    }
+
+    fn tidy(&mut self, key: &K) {
+        let idle = |entry: &Entry| {
+            entry.have.is_none() && !matches!(entry.want, Want::Digest(_)) && !entry.in_flight
+        };
+        if self.entries.get(key).is_some_and(idle) {
+            self.entries.remove(key);
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = self.filled.map_or(Duration::ZERO, |filled| now.saturating_duration_since(filled));
+        self.tokens = (self.tokens + passed.as_secs_f64() * self.pace.rate).min(self.pace.burst);
+        self.filled = Some(now);
+    }
+}
+
+impl Entry {
+    fn op(&self) -> Option<Op> {
+        match (self.want, self.have) {
+            (Want::Digest(want), have) if have != Some(want) => Some(Op::Apply),
+            (Want::Nothing, Some(_)) => Some(Op::Delete),
+            _ => None,
+        }
+    }
+
+    fn differs(&self) -> bool {
+        self.op().is_some()
+    }
+}
+
+fn backoff((shortest, longest): (Duration, Duration), failures: u32, chance: f64) -> Duration {
+    let full = shortest.saturating_mul(1 << failures.min(16)).min(longest);
+    full.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests;

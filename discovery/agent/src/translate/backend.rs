@@ -1,0 +1,220 @@
+//! Which pool does a backend of an `Ingress` lead to?
+//!
+//! | reach | `ClusterIP`, headless | `NodePort`, `LoadBalancer` | `ExternalName` | no selector |
+//! | --- | --- | --- | --- | --- |
+//! | `NodePort` | a companion's node port | its own node port; a companion's without one | that name | its own node port, else refused |
+//! | `PodIP` | its endpoints | its endpoints | that name | its endpoints |
+//! | `Gateway` | one pool for the whole `Ingress`: the address in its status | | | |
+//!
+//! A backend that leads nowhere keeps its rule, with a pool that is not there: its requests must not fall to a wider rule.
+
+use portolan_api::kinds::Reach;
+
+use super::{PoolSource, Refusal, pool, status};
+use crate::names;
+use crate::view::{
+    Backend, Ingress, Key, Name, Port, PortRef, Service, ServiceKind, Settings, StatusEntry, View,
+};
+
+/// Resolves the backends of one `Ingress`, and notes what they need.
+pub(crate) struct Resolver<'a> {
+    view: &'a View,
+    settings: &'a Settings,
+    cluster: &'a str,
+    key: &'a Key,
+    ingress: &'a Ingress,
+    /// The pools that there are to be.
+    pub(crate) pools: Vec<PoolSource>,
+    /// The ports that need companions.
+    pub(crate) companions: Vec<(Key, u16)>,
+    /// What leads nowhere.
+    pub(crate) refusals: Vec<Refusal>,
+    /// Whether a companion is under way.
+    pub(crate) waiting: bool,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(
+        view: &'a View,
+        settings: &'a Settings,
+        cluster: &'a str,
+        key: &'a Key,
+        ingress: &'a Ingress,
+    ) -> Self {
+        Self {
+            view,
+            settings,
+            cluster,
+            key,
+            ingress,
+            pools: Vec::new(),
+            companions: Vec::new(),
+            refusals: Vec::new(),
+            waiting: false,
+        }
+    }
+
+    /// Whether the cluster's own gateway stands before all backends, and knows only the hosts of the `Ingress`.
+    pub(crate) fn behind_gateway(&self) -> bool {
+        self.settings.reach == Reach::Gateway
+    }
+
+    /// The name of the pool; of one that is not there where the backend leads nowhere.
+    pub(crate) fn pool(&mut self, backend: &Backend) -> String {
+        if self.behind_gateway() {
+            return self.gateway();
+        }
+        match backend {
+            Backend::Resource { kind, name } => {
+                self.refuse(
+                    "ResourceBackend",
+                    format!("the backend {kind} {name} is no Service, and nothing else is served"),
+                );
+                names::resource_pool(&self.key.namespace, kind, name)
+            }
+            Backend::Service { name, port } => match self.service(name, port) {
+                Ok(source) => {
+                    let name = source.name();
+                    self.pools.push(source);
+                    name
+                }
+                Err(number) => {
+                    let port = number.map_or_else(|| port.to_string(), |number| number.to_string());
+                    names::service_pool(&self.key.namespace, name, &port)
+                }
+            },
+        }
+    }
+
+    fn gateway(&mut self) -> String {
+        let source = PoolSource::Ingress(self.key.clone());
+        let name = source.name();
+        if gateway_entries(self.ingress, self.cluster, self.key).next().is_some() {
+            self.pools.push(source);
+        } else {
+            self.refuse(
+                "NoGatewayAddress",
+                "its status has no address of the cluster's own ingress controller, which reach Gateway leads to".to_owned(),
+            );
+        }
+        name
+    }
+
+    /// The pool of a port of a `Service`; without one, the number of the port, if it is known.
+    fn service(&mut self, name: &Name, wanted: &PortRef) -> Result<PoolSource, Option<u16>> {
+        let key = Key { namespace: self.key.namespace.clone(), name: name.clone() };
+        let Some(service) = self.view.services.get(&key) else {
+            self.refuse("ServiceNotFound", format!("Service {name} does not exist"));
+            return Err(match wanted {
+                PortRef::Number(number) => Some(*number),
+                PortRef::Name(_) => None,
+            });
+        };
+        let Some(port) = find_port(service, wanted) else {
+            // A Service that is but a name need not list its ports.
+            if let (ServiceKind::ExternalName(_), PortRef::Number(number)) = (&service.kind, wanted) {
+                return self.external(key, service, *number);
+            }
+            self.refuse("PortNotFound", format!("Service {name} has no port {wanted}"));
+            return Err(None);
+        };
+        if !port.tcp {
+            self.refuse("PortNotTcp", format!("port {wanted} of Service {name} is not a TCP port"));
+            return Err(Some(port.number));
+        }
+        self.refusals.extend(pool::wrong_wishes(&key, service));
+        if let ServiceKind::ExternalName(_) = &service.kind {
+            return self.external(key, service, port.number);
+        }
+        match self.settings.reach {
+            Reach::NodePort => self.node_port(key, service, port),
+            Reach::PodIP | Reach::Gateway => Ok(PoolSource::Service(key, port.number)),
+        }
+    }
+
+    fn external(&mut self, key: Key, service: &Service, port: u16) -> Result<PoolSource, Option<u16>> {
+        let ServiceKind::ExternalName(target) = &service.kind else { return Err(Some(port)) };
+        let target = target.trim_end_matches('.');
+        if target.is_empty() || target.ends_with(".svc") || target.ends_with(".svc.cluster.local") {
+            self.refuse(
+                "ClusterLocalName",
+                format!("Service {} stands for {target:?}, a name that only this cluster knows", key.name),
+            );
+            return Err(Some(port));
+        }
+        Ok(PoolSource::Service(key, port))
+    }
+
+    fn node_port(&mut self, key: Key, service: &Service, port: &Port) -> Result<PoolSource, Option<u16>> {
+        let own = matches!(service.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer);
+        if own && port.node_port != 0 {
+            return Ok(PoolSource::Service(key, port.number));
+        }
+        if service.selector.is_empty() {
+            self.refuse(
+                "NoSelector",
+                format!(
+                    "Service {} has neither node ports nor a selector, so nodes cannot lead to it; give it type NodePort, or the Cluster reach PodIP",
+                    key.name
+                ),
+            );
+            return Err(Some(port.number));
+        }
+        let name = names::companion(&key.name);
+        let companion = Key::new(key.namespace.clone(), name.as_str());
+        match self.view.services.get(&companion) {
+            Some(found) if found.companion.is_none() => {
+                self.refuse(
+                    "CompanionNameTaken",
+                    format!("Service {name} is in the way: it is to lead to Service {}", key.name),
+                );
+                Err(Some(port.number))
+            }
+            found => {
+                self.companions.push((key.clone(), port.number));
+                let node_port = found.and_then(|found| pool::node_port_of(found, port.number));
+                if node_port.is_some() {
+                    return Ok(PoolSource::Service(key, port.number));
+                }
+                match self.view.refused_companions.get(&key) {
+                    Some(reason) => {
+                        self.refuse(
+                            "CompanionRefused",
+                            format!(
+                                "Service {name}, which is to lead to Service {}, was refused: {reason}",
+                                key.name
+                            ),
+                        );
+                    }
+                    None => self.waiting = true,
+                }
+                Err(Some(port.number))
+            }
+        }
+    }
+
+    fn refuse(&mut self, reason: &'static str, message: String) {
+        self.refusals.push(Refusal::new(reason, message));
+    }
+}
+
+/// The port of that number or name.
+pub fn find_port<'a>(service: &'a Service, wanted: &PortRef) -> Option<&'a Port> {
+    let fits = |port: &&Port| match wanted {
+        PortRef::Number(number) => port.number == *number,
+        PortRef::Name(name) => *port.name == **name,
+    };
+    // A number may stand twice, for TCP and for UDP.
+    let mut found = service.ports.iter().filter(fits);
+    let first = found.next()?;
+    Some(if first.tcp { first } else { found.find(|port| port.tcp).unwrap_or(first) })
+}
+
+/// The addresses that the member cluster's own gateway gave an `Ingress`.
+pub fn gateway_entries<'a>(
+    ingress: &'a Ingress,
+    cluster: &'a str,
+    key: &'a Key,
+) -> impl Iterator<Item = &'a StatusEntry> {
+    ingress.status.iter().filter(move |entry| !status::is_own(entry, cluster, key))
+}

@@ -1,0 +1,232 @@
+//! The rules of an `Ingress`, in the words of an `HTTPLoadBalancer`.
+//!
+//! Both find the most specific path first, so that the order of rules decides nothing, save that of two equal paths the first counts. What the LB
+//! cluster would not take is found with the very conversion that it uses, and left out by itself. Rules for the same pool are folded, since an
+//! `HTTPLoadBalancer` has few rules with many matches. Cost: linear in the paths, plus that conversion.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use portolan_api::kinds::{
+    Backend, FilterType, HTTPFilter, HTTPLoadBalancer, HTTPLoadBalancerSpec, HTTPMatch, HTTPRule, PathMatch,
+    PathMatchType, TLSBinding, URLRewrite,
+};
+use portolan_api::{Checks, FieldError, Names, Step, from_api};
+
+use super::Refusal;
+use super::backend::Resolver;
+use crate::view::{self, Ingress};
+
+/// How many rules, matches of a rule, hosts of a rule and certificates the API takes.
+const RULES: usize = 128;
+const MATCHES: usize = 64;
+const HOSTS: usize = 64;
+const CERTIFICATES: usize = 64;
+
+/// One path, not folded yet.
+pub(crate) struct Entry {
+    host: Option<String>,
+    path: PathMatch,
+    pool: String,
+    /// Whether the host is sent upstream in place of the one that was asked for.
+    rewrite: bool,
+}
+
+/// The paths of an `Ingress`, the default backend included; of equal ones the first.
+pub(crate) fn of(resolver: &mut Resolver<'_>, ingress: &Ingress) -> Vec<Entry> {
+    let gateway = resolver.behind_gateway();
+    let mut seen = HashSet::new();
+    let mut entries = Vec::new();
+    for rule in &ingress.rules {
+        let host = rule.host.as_deref();
+        for path in &rule.paths {
+            let kind = if path.exact { PathMatchType::Exact } else { PathMatchType::Prefix };
+            if !seen.insert((host, path.exact, plain(path))) {
+                resolver.refusals.push(Refusal::new(
+                    "DuplicatePath",
+                    format!(
+                        "the path {:?} stands twice for host {}; the first counts",
+                        path.path,
+                        host.unwrap_or("*")
+                    ),
+                ));
+                continue;
+            }
+            let pool = resolver.pool(&path.backend);
+            let path = PathMatch { kind, value: path.path.to_string() };
+            entries.push(entry(host, path, pool, gateway));
+        }
+        if rule.paths.is_empty() && ingress.default_backend.is_none() {
+            resolver.refusals.push(Refusal::new(
+                "NoBackend",
+                format!(
+                    "the rule for host {} has no paths, and there is no default backend",
+                    host.unwrap_or("*")
+                ),
+            ));
+        }
+    }
+    if let Some(default) = &ingress.default_backend {
+        let pool = resolver.pool(default);
+        // It takes what no path takes, on every host of the Ingress; the generated name serves all that anyway.
+        let hosts: BTreeSet<Option<&str>> = ingress.rules.iter().map(|rule| rule.host.as_deref()).collect();
+        let hosts = if hosts.is_empty() { BTreeSet::from([None]) } else { hosts };
+        for host in hosts {
+            if seen.insert((host, false, "")) {
+                let path = PathMatch { kind: PathMatchType::Prefix, value: "/".to_owned() };
+                entries.push(entry(host, path, pool.clone(), gateway));
+            }
+        }
+    }
+    entries
+}
+
+fn entry(host: Option<&str>, path: PathMatch, pool: String, gateway: bool) -> Entry {
+    // A gateway in between knows the hosts of the Ingress, not the generated name. A wildcard is no host to send.
+    let rewrite = gateway && host.is_some_and(|host| !host.starts_with('*'));
+    Entry { host: host.map(str::to_owned), path, pool, rewrite }
+}
+
+/// A prefix means the same with a slash at its end.
+fn plain(path: &view::Path) -> &str {
+    if path.exact { &path.path } else { path.path.trim_end_matches('/') }
+}
+
+/// The object with these rules, without what is invalid; nothing if no rule is left, or there are too many.
+pub(crate) fn fit(
+    mut spec: HTTPLoadBalancerSpec,
+    entries: Vec<Entry>,
+    refusals: &mut Vec<Refusal>,
+) -> Option<HTTPLoadBalancerSpec> {
+    spec.rules = entries.iter().map(unfolded).collect();
+    let wrong = errors(&mut spec, refusals);
+    let entries: Vec<Entry> = entries
+        .into_iter()
+        .enumerate()
+        .filter(|(at, _)| !wrong.contains(at))
+        .map(|(_, entry)| entry)
+        .collect();
+    spec.rules = folded(entries);
+    let (rules, certificates) = (spec.rules.len(), spec.tls.len());
+    if rules > RULES || certificates > CERTIFICATES {
+        refusals.push(Refusal::new(
+            "TooLarge",
+            format!(
+                "it comes to {rules} rules and {certificates} certificates, and {RULES} and {CERTIFICATES} are taken at most; split it"
+            ),
+        ));
+        return None;
+    }
+    if spec.rules.is_empty() {
+        refusals.push(Refusal::new("NothingServed", "no rule of it can be served"));
+        return None;
+    }
+    Some(spec)
+}
+
+fn unfolded(entry: &Entry) -> HTTPRule {
+    rule(entry.host.iter().cloned().collect(), vec![entry.path.clone()], &entry.pool, entry.rewrite)
+}
+
+fn rule(hosts: Vec<String>, paths: Vec<PathMatch>, pool: &str, rewrite: bool) -> HTTPRule {
+    let filters = match hosts.first().filter(|_| rewrite) {
+        Some(host) => vec![HTTPFilter {
+            kind: FilterType::URLRewrite,
+            request_header_modifier: None,
+            response_header_modifier: None,
+            request_redirect: None,
+            url_rewrite: Some(URLRewrite { hostname: Some(host.clone()), path: None }),
+        }],
+        None => Vec::new(),
+    };
+    HTTPRule {
+        hosts,
+        matches: paths
+            .into_iter()
+            .map(|path| HTTPMatch { path: Some(path), ..HTTPMatch::default() })
+            .collect(),
+        filters,
+        backends: vec![Backend { pool: pool.to_owned(), weight: 1 }],
+        timeouts: None,
+    }
+}
+
+/// The rules that the LB cluster would not take, after the hosts of certificates that it would not take are gone.
+fn errors(spec: &mut HTTPLoadBalancerSpec, refusals: &mut Vec<Refusal>) -> HashSet<usize> {
+    let mut wrong = HashSet::new();
+    let mut object = HTTPLoadBalancer::new("ingress", std::mem::take(spec));
+    object.metadata.namespace = Some("tenant".to_owned());
+    let found = from_api(&object, &CHECKS, &mut Names::default());
+    *spec = object.spec;
+    let mut hosts = HashSet::new();
+    for error in found.err().into_iter().flatten() {
+        let reason = match *error.path.0.as_slice() {
+            [_, Step::Field(ref field), Step::Index(rule), ..] if field == "rules" => {
+                wrong.insert(rule).then_some("InvalidRule")
+            }
+            [_, Step::Field(ref field), Step::Index(at), _, Step::Index(host), ..] if field == "tls" => {
+                hosts.insert((at, host)).then_some("InvalidHost")
+            }
+            // That there are no rules is told by the caller.
+            _ => None,
+        };
+        refusals.extend(reason.map(|reason| Refusal::new(reason, explain(&error))));
+    }
+    let mut at = 0;
+    spec.tls.retain_mut(|binding: &mut TLSBinding| {
+        let meant_all = binding.hosts.is_empty();
+        let mut host = 0;
+        binding.hosts.retain(|_| {
+            let keep = !hosts.contains(&(at, host));
+            host += 1;
+            keep
+        });
+        at += 1;
+        meant_all || !binding.hosts.is_empty()
+    });
+    wrong
+}
+
+fn explain(error: &FieldError) -> String {
+    let expected = error.expected.as_ref().map(|expected| format!("; expected {expected}"));
+    let meant = error.suggestion.as_ref().map(|meant| format!("; did you mean {meant:?}?"));
+    format!("{}{}{}", error.message, expected.unwrap_or_default(), meant.unwrap_or_default())
+}
+
+/// An `Ingress` has no expressions, and certificates are not looked into here.
+const CHECKS: Checks = Checks {
+    regex: |_| Ok(()),
+    certificate: |_, _| Err(String::new()),
+    ca_bundle: |_| Ok(()),
+    cipher_suite: |_| Ok(()),
+};
+
+/// First the paths of one host and pool in one rule, then the hosts with equal paths and pool.
+fn folded(entries: Vec<Entry>) -> Vec<HTTPRule> {
+    let mut places: HashMap<(Option<String>, String), usize> = HashMap::new();
+    let mut by_host: Vec<(Option<String>, Vec<PathMatch>, String, bool)> = Vec::new();
+    for Entry { host, path, pool, rewrite } in entries {
+        let place = places.entry((host.clone(), pool.clone())).or_insert(usize::MAX);
+        match by_host.get_mut(*place) {
+            Some((_, paths, _, _)) if paths.len() < MATCHES => paths.push(path),
+            _ => {
+                *place = by_host.len();
+                by_host.push((host, vec![path], pool, rewrite));
+            }
+        }
+    }
+    let mut rules: Vec<(Vec<String>, Vec<PathMatch>, String, bool)> = Vec::new();
+    for (host, paths, pool, rewrite) in by_host {
+        let Some(host) = host else {
+            rules.push((Vec::new(), paths, pool, rewrite));
+            continue;
+        };
+        let alike = rules.iter_mut().find(|(hosts, known, to, _)| {
+            !rewrite && !hosts.is_empty() && hosts.len() < HOSTS && *to == pool && *known == paths
+        });
+        match alike {
+            Some((hosts, ..)) => hosts.push(host),
+            None => rules.push((vec![host], paths, pool, rewrite)),
+        }
+    }
+    rules.into_iter().map(|(hosts, paths, pool, rewrite)| rule(hosts, paths, &pool, rewrite)).collect()
+}
