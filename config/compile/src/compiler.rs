@@ -3,6 +3,7 @@
 //! Each entry of the plan is worked out at most once a step, from the objects as they stand after all of the step's
 //! deltas, and goes into the update only if it is another than before.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::id::{Kind, ObjectRef, PoolId, SYSTEM_NAMESPACE, tenant_namespace};
 use portolan_model::intent::{Cluster, Delta, Object, Spec};
-use portolan_model::plan::{Changes, ClusterPlan, Plan, Update, VirtualHost};
+use portolan_model::plan::{Changes, ClusterPlan, Plan, Pool, Update, VirtualHost};
 use portolan_model::proxy::Proxy;
 use portolan_model::shard::ShardedMap;
 
 use crate::age::Aged;
 use crate::certificates::{Certificates, Rebound, Use, certificate, covered};
 use crate::dirty::Dirty;
-use crate::hosts::{Hosts, Rights, Verdict, wider};
+use crate::hosts::{Hosts, Rights, Verdict, concerning, wider};
+use crate::limits::{Ledger, Moved};
 use crate::load_balancer::{self, Court};
 use crate::names::{Names, reason};
 use crate::policies::{self, Policies};
@@ -31,6 +33,7 @@ pub struct Compiler {
     pub(crate) store: Store,
     pub(crate) names: Names,
     pub(crate) hosts: Hosts,
+    pub(crate) limits: Ledger,
     /// The load balancers of the catch-all cluster that have a rule without a host.
     pub(crate) catch_all: BTreeSet<Aged>,
     pub(crate) invalid: BTreeMap<ObjectRef, Vec<Condition>>,
@@ -66,6 +69,7 @@ impl Compiler {
             store: Store::default(),
             names: Names::new(plan.proxy.lb_domain.clone()),
             hosts: Hosts::default(),
+            limits: Ledger::default(),
             catch_all: BTreeSet::new(),
             invalid: BTreeMap::new(),
             plan,
@@ -86,10 +90,12 @@ impl Compiler {
         if self.plan.proxy != proxy {
             update.proxy = Some(Arc::clone(&self.plan.proxy));
         }
+        self.keep_limits(&mut dirty);
         self.serve(&mut dirty);
         self.follow_owners(&mut dirty);
         let mut rebound = Rebound::default();
         self.judge_load_balancers(&mut dirty, &mut rebound, &mut update);
+        self.resolve_pools(&mut dirty, &mut update);
         for id in &dirty.objects {
             self.work_out(id, &mut rebound, &mut update);
         }
@@ -146,7 +152,8 @@ impl Compiler {
         self.store.all_of_kind(kind)
     }
 
-    /// The generated host name of an `HTTPLoadBalancer` that is in force.
+    /// The generated host name of an `HTTPLoadBalancer` that counts. One that a limit leaves out keeps its name, though nothing is
+    /// served there.
     pub fn generated_host(&self, id: &ObjectRef) -> Option<HostName> {
         let object = self.store.live(id)?;
         load_balancer::spec(object)?;
@@ -160,8 +167,14 @@ impl Compiler {
         let above = wider(&host);
         let holder = self.names.holder(host.name().as_str());
         let mut refused = Vec::new();
+        if let Some(left_out) = holder.filter(|holder| self.limits.excess(&holder.meta.id).is_some())
+            && let Some((reason, message)) = self.court().refusal(left_out, &host)
+        {
+            let object = left_out.meta.id.clone();
+            refused.push(Refused { object, pattern: host.clone(), reason, message });
+        }
         for pattern in std::iter::once(&host).chain(&above) {
-            for object in self.hosts.claimants(pattern) {
+            for object in self.hosts.claimants(pattern, |_| true) {
                 let id = &object.meta.id;
                 let why = if *pattern == host && holder.is_some_and(|holder| holder.meta.id == *id) {
                     // It is its own, and nobody's to allow.
@@ -184,7 +197,26 @@ impl Compiler {
     }
 
     fn court(&self) -> Court<'_> {
-        Court { store: &self.store, names: &self.names, hosts: &self.hosts }
+        Court { store: &self.store, names: &self.names, hosts: &self.hosts, limits: &self.limits }
+    }
+
+    pub(crate) fn rights(&self) -> Rights<'_> {
+        Rights { store: &self.store, lb_domain: self.names.domain(), limits: &self.limits }
+    }
+
+    /// Settles what is beyond the limits of the tenants where that may have changed.
+    fn keep_limits(&mut self, dirty: &mut Dirty) {
+        for namespace in std::mem::take(&mut dirty.limits) {
+            let beyond = self.limits.beyond(&namespace, self.rights());
+            let Moved { objects, hosts } = self.limits.settle(&namespace, beyond);
+            for name in objects {
+                let id = ObjectRef::new(Kind::HttpLoadBalancer, Arc::clone(&namespace), name);
+                let lb = self.store.get(&id).and_then(|object| load_balancer::spec(object));
+                dirty.owners.extend(lb.map(concerning).unwrap_or_default());
+                dirty.objects.insert(id);
+            }
+            dirty.owners.extend(hosts);
+        }
     }
 
     /// Compiles the rules of the load balancers that may have changed.
@@ -194,7 +226,8 @@ impl Compiler {
         for id in &load_balancers {
             let Some(object) = self.store.get(id).cloned() else { continue };
             let Some(lb) = load_balancer::spec(&object) else { continue };
-            let served = self.store.counts(id).then(|| {
+            let counts = self.store.counts(id) && self.limits.excess(id).is_none();
+            let served = counts.then(|| {
                 let policy = self.policies.effective(&self.store, &self.plan.proxy.default_policy, &object);
                 load_balancer::serve(id, lb, &policy)
             });
@@ -203,7 +236,7 @@ impl Compiler {
             }
             self.store.set_served(id, served.map(Arc::new));
             dirty.hosts.extend(self.names.of(&object).ok().map(HostPattern::Exact));
-            dirty.hosts.extend(crate::hosts::concerning(lb));
+            dirty.hosts.extend(concerning(lb));
             dirty.catch_all |= self.catch_all.contains(&Aged::new(object));
         }
         dirty.verdicts.extend(load_balancers);
@@ -213,7 +246,7 @@ impl Compiler {
     fn follow_owners(&mut self, dirty: &mut Dirty) {
         let wildcards: Vec<_> = dirty.owners.iter().filter(|host| host.is_wildcard()).cloned().collect();
         for wildcard in wildcards {
-            let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
+            let rights = Rights { store: &self.store, lb_domain: self.names.domain(), limits: &self.limits };
             if self.hosts.head_changed(&wildcard, rights) {
                 dirty.owners.extend(self.hosts.below(&wildcard).cloned());
             }
@@ -262,27 +295,69 @@ impl Compiler {
             Kind::Proxy | Kind::Cluster => self.certificates.set(id, uses, rebound),
             _ => {}
         }
-        match id.kind {
-            Kind::Cluster => {
-                let plan = match spec {
-                    Some(Spec::Cluster(cluster)) => Some(Arc::new(cluster_plan(cluster))),
-                    _ => None,
-                };
-                put(&mut self.plan.clusters, &mut update.clusters, Arc::clone(&id.name), plan);
-            }
-            Kind::UpstreamPool => {
-                let mut pool = None;
-                if let Some(Spec::UpstreamPool(spec)) = spec {
-                    let (resolved, wrong) = pools::resolve(&self.store, id, spec);
-                    pool = Some(Arc::new(resolved));
-                    conditions = wrong;
-                }
-                let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));
-                put(&mut self.plan.pools, &mut update.pools, key, pool);
-            }
-            _ => {}
+        if id.kind == Kind::Cluster {
+            let plan = match spec {
+                Some(Spec::Cluster(cluster)) => Some(Arc::new(cluster_plan(cluster))),
+                _ => None,
+            };
+            put(&mut self.plan.clusters, &mut update.clusters, Arc::clone(&id.name), plan);
         }
         self.set_conditions(id.clone(), conditions, update);
+    }
+
+    /// Works out the pools that may have changed. Those of tenants whose endpoints are limited wait until all these are counted.
+    fn resolve_pools(&mut self, dirty: &mut Dirty, update: &mut Update) {
+        let pools = dirty.objects.extract_if(.., |id| id.kind == Kind::UpstreamPool).collect::<Vec<_>>();
+        let mut limited: BTreeMap<ObjectRef, Resolved> = BTreeMap::new();
+        let mut tenants: BTreeSet<Arc<str>> = BTreeSet::new();
+        for id in pools {
+            let resolved = self.resolve(&id);
+            if !self.limits.has(&id.namespace) {
+                self.put_pool(id, resolved, update);
+                continue;
+            }
+            tenants.insert(Arc::clone(&id.namespace));
+            match (self.store.get(&id), &resolved.0) {
+                (Some(object), Some(pool)) if self.limits.measure(object, pool) => {
+                    limited.insert(id, resolved);
+                }
+                _ => self.put_pool(id, resolved, update),
+            }
+        }
+        for namespace in tenants {
+            for name in self.limits.share_out(&namespace) {
+                let id = ObjectRef::new(Kind::UpstreamPool, Arc::clone(&namespace), name);
+                if let Entry::Vacant(place) = limited.entry(id) {
+                    let resolved = self.resolve(place.key());
+                    place.insert(resolved);
+                }
+            }
+        }
+        for (id, (mut pool, mut conditions)) in limited {
+            conditions.extend(pool.as_mut().and_then(|pool| self.limits.cut(&id, pool)));
+            self.put_pool(id, (pool, conditions), update);
+        }
+    }
+
+    /// A pool with all endpoints that it may have, and what is wrong with it.
+    fn resolve(&self, id: &ObjectRef) -> Resolved {
+        match self.store.get(id) {
+            None => Resolved::default(),
+            Some(_) if !self.store.counts(id) => (None, vec![misplaced(id)]),
+            Some(object) => match &object.spec {
+                Spec::UpstreamPool(spec) => {
+                    let (pool, wrong) = pools::resolve(&self.store, &self.plan.proxy, id, spec);
+                    (Some(pool), wrong)
+                }
+                _ => Resolved::default(),
+            },
+        }
+    }
+
+    fn put_pool(&mut self, id: ObjectRef, (pool, conditions): Resolved, update: &mut Update) {
+        let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));
+        put(&mut self.plan.pools, &mut update.pools, key, pool.map(Arc::new));
+        self.set_conditions(id, conditions, update);
     }
 
     fn judge_proxy(&self, id: &ObjectRef, proxy: &Proxy) -> (Vec<Condition>, Vec<Use>) {
@@ -352,10 +427,11 @@ impl Compiler {
         {
             return self.store.served(&self.names.holder(name.as_str())?.meta.id).cloned();
         }
-        let rights = Rights { store: &self.store, lb_domain: self.names.domain() };
+        let rights = self.rights();
         let shared = self.hosts.is_shared(pattern, rights);
         let mut verdicts: BTreeMap<&str, bool> = BTreeMap::new();
-        let claimants = self.hosts.claimants(pattern).into_iter().filter(|object| {
+        let claimants = self.hosts.claimants(pattern, |object| rights.is_within(object, pattern));
+        let claimants = claimants.into_iter().filter(|object| {
             let namespace = &*object.meta.id.namespace;
             *verdicts
                 .entry(namespace)
@@ -379,6 +455,9 @@ impl Compiler {
         put(&mut self.plan.conditions, &mut update.conditions, id, conditions);
     }
 }
+
+/// A pool, where there is one, and what is wrong with it.
+type Resolved = (Option<Pool>, Vec<Condition>);
 
 /// The name of the one `Proxy` that counts.
 const DEFAULT_PROXY: &str = "default";

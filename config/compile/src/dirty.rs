@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef, tenant_namespace};
-use portolan_model::intent::{Delta, HttpLoadBalancer, Object, Spec};
+use portolan_model::intent::{Cluster, Delta, HttpLoadBalancer, Object, Spec};
 use portolan_model::pool::EndpointSource;
 use portolan_model::proxy::Proxy;
 
@@ -21,6 +21,8 @@ use crate::store::targets;
 pub(crate) struct Dirty {
     /// Objects with all that follows from them alone.
     pub(crate) objects: BTreeSet<ObjectRef>,
+    /// Tenants of whose objects others may be beyond a limit.
+    pub(crate) limits: BTreeSet<Arc<str>>,
     /// Load balancers: what is wrong with them, which certificates they use.
     pub(crate) verdicts: BTreeSet<ObjectRef>,
     /// Hosts that may have another owner.
@@ -77,6 +79,9 @@ impl Compiler {
         }
         let old = self.store.replace(id, new.as_ref());
         dirty.objects.insert(id.clone());
+        if self.limits.replace(id, old.as_ref(), new.as_ref()) {
+            dirty.limits.insert(Arc::clone(&id.namespace));
+        }
         let came_or_went = old.is_some() != new.is_some();
         match id.kind {
             Kind::Proxy => {
@@ -193,16 +198,27 @@ impl Compiler {
         dirty: &mut Dirty,
     ) {
         let spec = |object: Option<&Object>| match object.map(|object| &object.spec) {
-            Some(Spec::Cluster(cluster)) => {
-                Some((cluster.allowed_domains.clone(), cluster.allowed_endpoints.clone()))
-            }
+            Some(Spec::Cluster(cluster)) => Some(Cluster::clone(cluster)),
             _ => None,
         };
         let (before, after) = (spec(old), spec(new.as_deref()));
-        let namespace = tenant_namespace(&id.name);
+        let namespace: Arc<str> = tenant_namespace(&id.name).into();
         self.store.set_cluster(&namespace, new);
-        let other_domains = before.as_ref().map(|it| &it.0) != after.as_ref().map(|it| &it.0);
-        let other_endpoints = before.as_ref().map(|it| &it.1) != after.as_ref().map(|it| &it.1);
+        let (was, is) = (before.as_ref(), after.as_ref());
+        let other_domains = was.map(|it| &it.allowed_domains) != is.map(|it| &it.allowed_domains);
+        let ranges = |it: &Cluster| (it.allowed_endpoints.clone(), it.integrated);
+        let limits = |it: Option<&Cluster>| it.map(|it| it.limits).unwrap_or_default();
+        let (before_limits, new_limits) = (limits(was), limits(is));
+        let other_endpoints =
+            was.map(ranges) != is.map(ranges) || before_limits.endpoints != new_limits.endpoints;
+        if before_limits != new_limits {
+            self.limits.set(&namespace, new_limits, self.store.in_namespace(&namespace));
+            let load_balancers = self.store.of_kind(&namespace, Kind::HttpLoadBalancer);
+            dirty.verdicts.extend(load_balancers.map(|object| object.meta.id.clone()));
+        }
+        if self.limits.has(&namespace) && (other_domains || before_limits != new_limits) {
+            dirty.limits.insert(Arc::clone(&namespace));
+        }
         if before.is_some() != after.is_some() {
             for object in self.store.in_namespace(&namespace) {
                 dirty.objects.insert(object.meta.id.clone());
@@ -238,6 +254,11 @@ impl Compiler {
         let new = Arc::clone(&self.plan.proxy);
         if old.lb_domain != new.lb_domain {
             self.rename_all(dirty);
+            dirty.limits.extend(self.limits.namespaces().cloned());
+        }
+        if old.reserved != new.reserved {
+            let pools = self.store.all_of_kind(Kind::UpstreamPool);
+            dirty.objects.extend(pools.map(|pool| pool.meta.id.clone()));
         }
         if old.default_policy != new.default_policy {
             let all = self.store.all_of_kind(Kind::HttpLoadBalancer);

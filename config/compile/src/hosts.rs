@@ -11,6 +11,8 @@
 //!
 //! A wildcard above the lb domain ends at it: names down there are their clusters' or nobody's.
 //!
+//! A claim that is beyond a limit of its tenant (see [`crate::limits`]) does not stand, whatever its domain.
+//!
 //! The owner is never refused its own pattern: whatever refuses a wildcard is older and covers all below it too.
 //!
 //! Cost: a question about a host looks at the wildcards above it, one per label. A wildcard whose oldest claim changes
@@ -24,6 +26,7 @@ use portolan_model::host::{HostName, HostPattern};
 use portolan_model::intent::{Cluster, HttpLoadBalancer, Object, Sharing, Spec};
 
 use crate::age::{Aged, Between, Index, Within};
+use crate::limits::Ledger;
 use crate::store::Store;
 
 /// The hosts that the rules of an object name: what it claims.
@@ -98,9 +101,15 @@ impl Hosts {
         self.objects.get(pattern)
     }
 
-    /// Whose rules name that very pattern: tenants in the order of their oldest claims, the objects of each in its own.
-    pub(crate) fn claimants(&self, pattern: &HostPattern) -> Vec<&Arc<Object>> {
-        let mut claimants: Vec<_> = self.concerned(pattern).filter(|object| names(object, pattern)).collect();
+    /// Whose rules name that very pattern, of the objects that are `wanted`: tenants in the order of their oldest claims, the
+    /// objects of each in its own.
+    pub(crate) fn claimants(
+        &self,
+        pattern: &HostPattern,
+        wanted: impl Fn(&Object) -> bool,
+    ) -> Vec<&Arc<Object>> {
+        let claims = self.concerned(pattern).filter(|object| names(object, pattern) && wanted(object));
+        let mut claimants: Vec<_> = claims.collect();
         let mut tenants: BTreeMap<&str, usize> = BTreeMap::new();
         for object in &claimants {
             let next = tenants.len();
@@ -170,7 +179,9 @@ impl Hosts {
 
     fn head<'a>(&'a self, pattern: &HostPattern, rights: Rights<'_>) -> Option<&'a Arc<Object>> {
         self.concerned(pattern).find(|object| {
-            names(object, pattern) && rights.sharing(&object.meta.id.namespace, pattern).is_some()
+            names(object, pattern)
+                && rights.sharing(&object.meta.id.namespace, pattern).is_some()
+                && rights.is_within(object, pattern)
         })
     }
 }
@@ -182,6 +193,8 @@ pub(crate) struct Rights<'a> {
     pub(crate) store: &'a Store,
     /// Where no customer host may lie.
     pub(crate) lb_domain: &'a HostName,
+    /// What they may have.
+    pub(crate) limits: &'a Ledger,
 }
 
 impl Rights<'_> {
@@ -191,6 +204,12 @@ impl Rights<'_> {
             return None;
         }
         allowed(self.store.cluster(namespace)?, pattern)
+    }
+
+    /// Whether the claim of `object` to `pattern` is within the limits of its tenant.
+    pub(crate) fn is_within(&self, object: &Object, pattern: &HostPattern) -> bool {
+        let id = &object.meta.id;
+        self.limits.excess(id).is_none() && !self.limits.is_beyond(&id.namespace, pattern)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Deltas of intent and inventory to updates of the plan.
 //!
 //! ```text
-//!  Delta ─► store, indices ─► what is dirty ─► load balancers ─► owners of hosts ─► hosts, server names ─► Update
-//!                                          └─► pools, policies, clusters, the proxy ─────────────────────►
+//!  Delta ─► store, indices ─► what is dirty ─► limits ─► load balancers ─► owners of hosts ─► hosts, server names ─► Update
+//!                                          └─► policies, clusters, the proxy; pools ─► limits ─────────────────────►
 //! ```
 //!
 //! Everything in the [`Plan`](portolan_model::plan::Plan) is a function of the objects alone, so the order in which deltas
@@ -15,8 +15,10 @@
 mod age;
 mod certificates;
 mod compiler;
+mod counts;
 mod dirty;
 mod hosts;
+mod limits;
 mod load_balancer;
 mod names;
 mod policies;

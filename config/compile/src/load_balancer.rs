@@ -14,7 +14,8 @@ use portolan_model::route::{RouteMatch, Rule};
 
 use crate::age::why_first;
 use crate::certificates::{Use, certificate, covered};
-use crate::hosts::{Hosts, Rights, Verdict};
+use crate::hosts::{Hosts, Rights, Verdict, names};
+use crate::limits::{Ledger, reached};
 use crate::names::{Names, NoName, reason};
 use crate::store::Store;
 
@@ -126,11 +127,15 @@ pub(crate) struct Court<'a> {
     pub(crate) store: &'a Store,
     pub(crate) names: &'a Names,
     pub(crate) hosts: &'a Hosts,
+    pub(crate) limits: &'a Ledger,
 }
 
 impl<'a> Court<'a> {
     /// What is wrong with an object that counts, and which certificates it uses.
     pub(crate) fn judge(self, object: &Arc<Object>, lb: &HttpLoadBalancer) -> (Vec<Condition>, Vec<Use>) {
+        if let Some(excess) = self.limits.excess(&object.meta.id) {
+            return (vec![reached("", excess.message(&object.meta.id, lb))], Vec::new());
+        }
         let mut findings = Findings { conditions: Vec::new(), accepted: Vec::new(), covered: Vec::new() };
         let own = match self.names.of(object) {
             Ok(name) => Some(HostPattern::Exact(name)),
@@ -194,6 +199,9 @@ impl<'a> Court<'a> {
 
     /// Why an object that counts may not serve a host that is not its generated name, if it may not.
     pub(crate) fn refusal(self, object: &Object, pattern: &HostPattern) -> Option<(Reason, String)> {
+        if let Some(message) = self.beyond(object, pattern) {
+            return Some((Reason::LimitReached, message));
+        }
         match self.hosts.verdict(&object.meta.id.namespace, pattern, self.rights()) {
             Verdict::Serves => None,
             Verdict::NotAllowed if pattern.name().is_under(self.names.domain()) => Some((
@@ -213,6 +221,16 @@ impl<'a> Court<'a> {
                     why_first(&owner, object)
                 ),
             )),
+        }
+    }
+
+    /// Why a claim is beyond a limit, if it is.
+    fn beyond(self, object: &Object, pattern: &HostPattern) -> Option<String> {
+        let id = &object.meta.id;
+        match (self.limits.excess(id), spec(object)) {
+            (Some(excess), Some(lb)) => Some(excess.message(id, lb)),
+            // Of hosts that only its certificates name the limit says nothing.
+            _ => self.limits.host_message(id, pattern).filter(|_| names(object, pattern)),
         }
     }
 
@@ -297,7 +315,7 @@ impl<'a> Court<'a> {
     }
 
     fn rights(self) -> Rights<'a> {
-        Rights { store: self.store, lb_domain: self.names.domain() }
+        Rights { store: self.store, lb_domain: self.names.domain(), limits: self.limits }
     }
 }
 

@@ -5,22 +5,34 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::id::{Kind, ObjectRef};
-use portolan_model::intent::Spec;
+use portolan_model::intent::{Cluster, Spec};
 use portolan_model::inventory::{EndpointSlice, Node, SliceEndpoint};
 use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, PoolTls, Trust};
 use portolan_model::pool::{
-    EndpointHost, EndpointSource, InlineEndpoint, UpstreamPool, UpstreamTls, Verification, endpoint_allowed,
+    EndpointHost, EndpointRanges, EndpointSource, InlineEndpoint, Outside, UpstreamPool, UpstreamTls,
+    Verification,
 };
+use portolan_model::proxy::Proxy;
 
 use crate::store::Store;
 
 /// The pool `id` as it stands in the plan, and what is wrong with it.
-pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Pool, Vec<Condition>) {
+pub(crate) fn resolve(
+    store: &Store,
+    proxy: &Proxy,
+    id: &ObjectRef,
+    pool: &UpstreamPool,
+) -> (Pool, Vec<Condition>) {
+    let cluster = store.cluster(&id.namespace);
+    let reserved = match cluster {
+        Some(Cluster { integrated: true, .. }) => Arc::default(),
+        _ => Arc::clone(&proxy.reserved),
+    };
+    let allowed = cluster.and_then(|cluster| cluster.allowed_endpoints.clone());
     let mut found = Found {
-        allowed: store.cluster(&id.namespace).and_then(|cluster| cluster.allowed_endpoints.clone()),
+        ranges: EndpointRanges { allowed, reserved },
         endpoints: Vec::new(),
         names: Vec::new(),
         refused: BTreeMap::new(),
@@ -39,7 +51,7 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
         }
     }
     let tls = pool.tls.as_ref().map(|tls| found.tls(store, tls));
-    let Found { allowed, mut endpoints, mut names, refused, portless, mut conditions } = found;
+    let Found { ranges, mut endpoints, mut names, refused, portless, mut conditions } = found;
     if let Some((first, count)) = portless {
         conditions.push(Condition::new(
             ConditionType::ResolvedRefs,
@@ -48,16 +60,16 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
             format!("{first}{}; its endpoints are left out", and_more(count)),
         ));
     }
-    for (field, (first, count)) in refused {
-        conditions.push(Condition::new(
-            ConditionType::Accepted,
-            Reason::EndpointNotAllowed,
-            field,
-            format!(
-                "{first}{} lies outside the addresses that the cluster's endpoints may have",
-                and_more(count)
-            ),
-        ));
+    for ((field, outside), (first, count)) in refused {
+        let why = match outside {
+            Outside::NotAllowed => "lies outside the addresses that the cluster's endpoints may have",
+            Outside::Reserved => {
+                "is reserved for the LB cluster itself (spec.reservedCIDRs of the Proxy); only a Cluster with \
+                 integrated: true may use it"
+            }
+        };
+        let message = format!("{first}{} {why}", and_more(count));
+        conditions.push(Condition::new(ConditionType::Accepted, Reason::EndpointNotAllowed, field, message));
     }
     // Where an address is there twice, the entry that takes new requests counts; between such the first.
     endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating));
@@ -69,7 +81,7 @@ pub(crate) fn resolve(store: &Store, id: &ObjectRef, pool: &UpstreamPool) -> (Po
     let pool = Pool {
         endpoints,
         names,
-        allowed,
+        ranges,
         balancing: pool.balancing,
         protocol: pool.protocol,
         tls,
@@ -83,11 +95,11 @@ fn and_more(count: usize) -> String {
 }
 
 struct Found {
-    allowed: Option<Arc<[IpNet]>>,
+    ranges: EndpointRanges,
     endpoints: Vec<Endpoint>,
     names: Vec<NamedEndpoint>,
-    /// By field: the first address left out, and how many.
-    refused: BTreeMap<String, (IpAddr, usize)>,
+    /// By field and reason: the first address left out, and how many.
+    refused: BTreeMap<(String, Outside), (IpAddr, usize)>,
     /// What is wrong with the first slice that has not the port, and how many there are.
     portless: Option<(String, usize)>,
     conditions: Vec<Condition>,
@@ -141,17 +153,7 @@ impl Found {
     }
 
     fn nodes(&mut self, store: &Store, namespace: &str, port: NonZeroU16, only: Option<&[Arc<str>]>) {
-        let mut sets: Vec<_> = store.of_kind(namespace, Kind::NodeSet).collect();
-        sets.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
-        let mut nodes: BTreeMap<&str, &Node> = BTreeMap::new();
-        for object in &sets {
-            if let Spec::NodeSet(set) = &object.spec {
-                for node in &set.nodes {
-                    nodes.entry(&node.name).or_insert(node);
-                }
-            }
-        }
-        if sets.is_empty() {
+        if store.of_kind(namespace, Kind::NodeSet).next().is_none() {
             self.conditions.push(Condition::new(
                 ConditionType::ResolvedRefs,
                 Reason::NodesNotFound,
@@ -161,11 +163,9 @@ impl Found {
                 ),
             ));
         }
-        for node in nodes.into_values().filter(|node| node.ready) {
-            if let Some(address) = node.addresses.first()
-                && only.is_none_or(|only| only.contains(&node.name))
-            {
-                self.add(String::new, *address, port, 1, node.zone.clone(), false);
+        for (node, address) in nodes(store, namespace) {
+            if only.is_none_or(|only| only.contains(&node.name)) {
+                self.add(String::new, address, port, 1, node.zone.clone(), false);
             }
         }
     }
@@ -180,11 +180,12 @@ impl Found {
         terminating: bool,
     ) {
         let address = address.to_canonical();
-        if endpoint_allowed(address, self.allowed.as_deref()) {
-            let address = SocketAddr::new(address, port.get());
-            self.endpoints.push(Endpoint { address, weight, zone, terminating });
-        } else {
-            self.refused.entry(field()).or_insert((address, 0)).1 += 1;
+        match self.ranges.check(address) {
+            Ok(()) => {
+                let address = SocketAddr::new(address, port.get());
+                self.endpoints.push(Endpoint { address, weight, zone, terminating });
+            }
+            Err(outside) => self.refused.entry((field(), outside)).or_insert((address, 0)).1 += 1,
         }
     }
 
@@ -209,6 +210,25 @@ impl Found {
         };
         PoolTls { server_name: tls.server_name.clone(), trust }
     }
+}
+
+/// The nodes of a namespace that take traffic, each once, with the address that is used.
+pub(crate) fn nodes<'a>(
+    store: &'a Store,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a Node, IpAddr)> + use<'a> {
+    let mut sets: Vec<_> = store.of_kind(namespace, Kind::NodeSet).collect();
+    sets.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    let mut nodes: BTreeMap<&str, &Node> = BTreeMap::new();
+    for object in sets {
+        if let Spec::NodeSet(set) = &object.spec {
+            for node in &set.nodes {
+                nodes.entry(&node.name).or_insert(node);
+            }
+        }
+    }
+    let ready = nodes.into_values().filter(|node| node.ready);
+    ready.filter_map(|node| Some((node, *node.addresses.first()?)))
 }
 
 fn slices<'a>(

@@ -34,8 +34,10 @@ pub enum Reason {
     CertificateMismatch,
     /// No `ConfigMap` of that name with a CA bundle.
     CaNotFound,
-    /// An endpoint lies outside the address ranges that its cluster may use.
+    /// An endpoint lies outside the address ranges that its cluster may use, or in reserved ones.
     EndpointNotAllowed,
+    /// Its cluster may not have that many.
+    LimitReached,
     /// No `NodeSet` in the namespace.
     NodesNotFound,
     /// An `EndpointSlice` of the pool has no port of that name, or several and none is named.

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::condition::Condition;
@@ -15,7 +14,7 @@ use crate::host::{HostName, HostPattern};
 use crate::id::{ObjectRef, PoolId};
 use crate::intent::{CaBundle, Locality, TlsSecret};
 use crate::policy::SharedPolicy;
-use crate::pool::{Balancing, HealthCheck, UpstreamProtocol};
+use crate::pool::{Balancing, EndpointRanges, HealthCheck, UpstreamProtocol};
 use crate::proxy::Proxy;
 use crate::route::{Backend, Filter, RouteMatch, RuleTimeouts};
 use crate::shard::ShardedMap;
@@ -136,6 +135,21 @@ pub struct ClusterPlan {
     pub locality: Locality,
 }
 
+/// What a member cluster has in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Nodes that take traffic.
+    pub nodes: u32,
+    /// `HTTPLoadBalancer`s.
+    pub load_balancers: u32,
+    /// Rules of all of them.
+    pub routes: u32,
+    /// Hosts that it serves, beside the generated ones.
+    pub hosts: u32,
+    /// Endpoints of all its pools; one that is given by a DNS name counts once.
+    pub endpoints: u32,
+}
+
 /// The routes of one host pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VirtualHost {
@@ -186,8 +200,8 @@ pub struct Pool {
     pub endpoints: Vec<Endpoint>,
     /// Endpoints still to be resolved.
     pub names: Vec<NamedEndpoint>,
-    /// Where these may lie, see [`endpoint_allowed`](crate::pool::endpoint_allowed); `endpoints` do already.
-    pub allowed: Option<Arc<[IpNet]>>,
+    /// Where these may lie; `endpoints` do already.
+    pub ranges: EndpointRanges,
     /// How one is chosen.
     pub balancing: Balancing,
     /// What is spoken to them.

@@ -143,19 +143,42 @@ pub enum Probe {
     },
 }
 
-/// Whether an endpoint may lie at `address`: within `allowed`; without it anywhere but at loopback, link-local, multicast and
-/// unspecified addresses. An IPv4 address written as IPv6 counts as the IPv4 address.
-pub fn endpoint_allowed(address: IpAddr, allowed: Option<&[IpNet]>) -> bool {
-    let address = address.to_canonical();
-    match allowed {
-        Some(ranges) => ranges.iter().any(|range| range.contains(&address)),
-        None => {
-            let link_local = match address {
-                IpAddr::V4(v4) => v4.is_link_local(),
-                IpAddr::V6(v6) => v6.is_unicast_link_local(),
-            };
-            !(link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+/// Where the endpoints of a cluster may lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EndpointRanges {
+    /// Within these; without, anywhere but at loopback, link-local, multicast and unspecified addresses.
+    pub allowed: Option<Arc<[IpNet]>>,
+    /// Whatever is allowed, not within these: the LB cluster has them for itself. Empty for a cluster that may use them.
+    pub reserved: Arc<[IpNet]>,
+}
+
+/// Why an endpoint may not lie at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outside {
+    /// It is not within what is allowed.
+    NotAllowed,
+    /// It is within what is reserved.
+    Reserved,
+}
+
+impl EndpointRanges {
+    /// Whether an endpoint may lie at `address`. An IPv4 address written as IPv6 counts as the IPv4 address.
+    pub fn check(&self, address: IpAddr) -> Result<(), Outside> {
+        let address = address.to_canonical();
+        if self.reserved.iter().any(|range| range.contains(&address)) {
+            return Err(Outside::Reserved);
         }
+        let allowed = match &self.allowed {
+            Some(ranges) => ranges.iter().any(|range| range.contains(&address)),
+            None => {
+                let link_local = match address {
+                    IpAddr::V4(v4) => v4.is_link_local(),
+                    IpAddr::V6(v6) => v6.is_unicast_link_local(),
+                };
+                !(link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+            }
+        };
+        if allowed { Ok(()) } else { Err(Outside::NotAllowed) }
     }
 }
 
@@ -165,32 +188,39 @@ mod tests {
 
     #[test]
     fn endpoints_lie_where_they_may() {
-        let ten: &[IpNet] = &["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        for (address, allowed, expected) in [
-            ("10.1.2.3", None, true),
-            ("203.0.113.9", None, true),
-            ("2001:db8::1", None, true),
-            ("127.0.0.1", None, false),
-            ("::1", None, false),
-            ("::ffff:127.0.0.1", None, false),
-            ("169.254.169.254", None, false),
-            ("fe80::1", None, false),
-            ("0.0.0.0", None, false),
-            ("::", None, false),
-            ("224.0.0.1", None, false),
-            ("ff02::1", None, false),
-            ("10.1.2.3", Some(ten), true),
-            ("::ffff:10.1.2.3", Some(ten), true),
-            ("fd00::1", Some(ten), true),
-            ("11.1.2.3", Some(ten), false),
-            ("127.0.0.1", Some(&["127.0.0.0/8".parse().unwrap()]), true),
-            ("10.1.2.3", Some(&[]), false),
+        let ranges =
+            |texts: &[&str]| -> Arc<[IpNet]> { texts.iter().map(|it| it.parse().unwrap()).collect() };
+        let may = Ok(());
+        let not = Err(Outside::NotAllowed);
+        let ten = Some(&["10.0.0.0/8", "fd00::/8"][..]);
+        for (address, allowed, reserved, expected) in [
+            ("10.1.2.3", None, &[][..], may),
+            ("203.0.113.9", None, &[], may),
+            ("2001:db8::1", None, &[], may),
+            ("127.0.0.1", None, &[], not),
+            ("::1", None, &[], not),
+            ("::ffff:127.0.0.1", None, &[], not),
+            ("169.254.169.254", None, &[], not),
+            ("fe80::1", None, &[], not),
+            ("0.0.0.0", None, &[], not),
+            ("::", None, &[], not),
+            ("224.0.0.1", None, &[], not),
+            ("ff02::1", None, &[], not),
+            ("10.1.2.3", ten, &[], may),
+            ("::ffff:10.1.2.3", ten, &[], may),
+            ("fd00::1", ten, &[], may),
+            ("11.1.2.3", ten, &[], not),
+            ("127.0.0.1", Some(&["127.0.0.0/8"]), &[], may),
+            ("10.1.2.3", Some(&[]), &[], not),
+            ("10.1.2.3", None, &["10.1.0.0/16"], Err(Outside::Reserved)),
+            ("10.2.2.3", None, &["10.1.0.0/16"], may),
+            ("10.1.2.3", ten, &["10.1.0.0/16"], Err(Outside::Reserved)),
+            ("::ffff:10.1.2.3", ten, &["fd01::/16", "10.1.0.0/16"], Err(Outside::Reserved)),
+            ("fd01::1", ten, &["fd01::/16"], Err(Outside::Reserved)),
+            ("11.1.2.3", ten, &["10.1.0.0/16"], not),
         ] {
-            assert_eq!(
-                endpoint_allowed(address.parse().unwrap(), allowed),
-                expected,
-                "{address} {allowed:?}"
-            );
+            let within = EndpointRanges { allowed: allowed.map(ranges), reserved: ranges(reserved) };
+            assert_eq!(within.check(address.parse().unwrap()), expected, "{address} {within:?}");
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct Proxy {
     pub drain_timeout: Duration,
     /// Laid over the built-in policy, below all others.
     pub default_policy: PolicySpec,
+    /// What the LB cluster has for itself: its node, pod and service ranges. Endpoints of a cluster that is not integrated may
+    /// not lie there.
+    pub reserved: Arc<[IpNet]>,
 }
 
 impl Proxy {
@@ -63,6 +66,7 @@ impl Proxy {
             workers: None,
             drain_timeout: Duration::from_secs(30),
             default_policy: PolicySpec::default(),
+            reserved: Arc::default(),
         }
     }
 }

@@ -11,7 +11,6 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, Update};
-use portolan_model::pool::endpoint_allowed;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -65,7 +64,7 @@ impl Resolver {
         for (id, pool) in &update.pools {
             let same = match (self.pools.get(id), pool) {
                 (Some((before, _)), Some(pool)) => {
-                    before.names == pool.names && before.allowed == pool.allowed
+                    before.names == pool.names && before.ranges == pool.ranges
                 }
                 _ => false,
             };
@@ -161,8 +160,7 @@ async fn follow(
 }
 
 fn judge(pool: &Pool, named: &NamedEndpoint, addresses: impl Iterator<Item = IpAddr>) -> Known {
-    let (allowed, refused): (Vec<_>, Vec<_>) =
-        addresses.partition(|&ip| endpoint_allowed(ip, pool.allowed.as_deref()));
+    let (allowed, refused): (Vec<_>, Vec<_>) = addresses.partition(|&ip| pool.ranges.check(ip).is_ok());
     let endpoint = |ip| Endpoint {
         address: SocketAddr::new(ip, named.port.get()),
         weight: named.weight,

@@ -62,6 +62,7 @@ impl Convert for ProxySpec {
         let default_policy = self.default_policy.as_ref();
         let default_policy = default_policy
             .map_or_else(PolicySpec::default, |settings| policy(cx, &at.field("defaultPolicy"), settings));
+        let reserved = cidrs(cx, &at.field("reservedCIDRs"), &self.reserved_cidrs);
         Some(Spec::Proxy(Box::new(Proxy {
             lb_domain: lb_domain?,
             listeners,
@@ -72,6 +73,7 @@ impl Convert for ProxySpec {
             workers: workers.flatten(),
             drain_timeout: drain.unwrap_or_else(|| Proxy::fallback().drain_timeout),
             default_policy,
+            reserved: reserved.into(),
         })))
     }
 }

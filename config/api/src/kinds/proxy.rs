@@ -58,6 +58,11 @@ pub struct ProxySpec {
     /// Below all other policies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_policy: Option<PolicySettings>,
+    /// What the LB cluster has for itself: its own node, pod and service ranges. Endpoints of a `Cluster` that is not `integrated` may
+    /// not lie there, whatever its `allowedEndpointCIDRs` say.
+    #[serde(default, rename = "reservedCIDRs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 49)))]
+    pub reserved_cidrs: Vec<String>,
 }
 
 /// Where connections are accepted.

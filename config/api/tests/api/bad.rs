@@ -306,6 +306,11 @@ const SPECS: &[(&str, &str, &str)] = &[
         "lbDomain: lb.example.net\nlisteners: [{name: a, port: 80, protocol: HTTP}]\naccessLog: {output: Off}",
     ),
     (
+        "reserved ranges that are none",
+        "Proxy",
+        "lbDomain: lb.example.net\nlisteners: [{name: a, port: 80, protocol: HTTP}]\nreservedCIDRs: [10.0.0.1/8, fd00::1]",
+    ),
+    (
         "a sharing that does not exist",
         "Cluster",
         "allowedDomains: [{suffix: a.example, sharing: shared}]\ndrain: yes",

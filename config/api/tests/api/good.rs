@@ -154,6 +154,9 @@ listeners:
     let text =
         "lbDomain: a.example\nlisteners: [{name: a, port: 80, protocol: HTTP}]\naccessLog: {output: None}";
     assert_eq!(proxy(text).access_log, AccessLog::Off);
+    assert_eq!(proxy(text).reserved.len(), 0);
+    let text = "lbDomain: a.example\nlisteners: [{name: a, port: 80, protocol: HTTP}]\nreservedCIDRs: [10.96.0.0/12, 'fd00::/8']";
+    assert_eq!(*proxy(text).reserved, ["10.96.0.0/12".parse().unwrap(), "fd00::/8".parse().unwrap()]);
 }
 
 #[test]
@@ -165,6 +168,14 @@ fn clusters_and_policies_mean_what_they_say() {
     assert_eq!(cluster.allowed_domains[0].suffix, None);
     assert_eq!(cluster.allowed_domains[1].sharing, Sharing::Shared);
     assert_eq!(cluster.certificate.unwrap().to_string(), "Secret tenant-paris/tls");
+    assert_eq!((cluster.integrated, cluster.limits), (false, portolan_model::intent::Limits::default()));
+    let text = "integrated: true\nlimits: {loadBalancers: 4, routes: 3, hosts: 0}";
+    let Spec::Cluster(cluster) = spec("Cluster", text) else { panic!() };
+    let limits = cluster.limits;
+    assert_eq!(
+        (cluster.integrated, limits.load_balancers, limits.routes, limits.hosts, limits.endpoints),
+        (true, Some(4), Some(3), Some(0), None)
+    );
 
     let text = r"targetRefs: [{kind: HTTPLoadBalancer, name: shop}, {kind: Cluster, name: paris}]
 timeouts: {request: 0s, perTry: 1m30s}

@@ -7,6 +7,7 @@
 )]
 
 mod fleet;
+mod limits;
 mod names;
 mod objects;
 mod order;

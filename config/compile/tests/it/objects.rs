@@ -8,7 +8,7 @@ use portolan_model::id::{Kind, ObjectRef, PoolId};
 use portolan_model::intent::{Delta, KeyAlgorithm, Object, Spec};
 use portolan_model::plan::{Pool, Trust};
 use portolan_model::policy::{Policy, PolicySpec};
-use portolan_model::pool::{EndpointSource, UpstreamTls, Verification};
+use portolan_model::pool::{EndpointRanges, EndpointSource, UpstreamTls, Verification};
 
 use crate::fleet::*;
 
@@ -229,7 +229,7 @@ fn endpoints_are_listed() {
     let (pool, wrong) = resolved(vec![pool("paris/p", inline(&listed))]);
     assert_eq!(endpoints(&pool), ["10.0.0.1:80", "10.0.0.2:80=3", "[fd00::1]:80"]);
     assert_eq!((pool.names.len(), pool.names[0].name.as_str(), pool.names[0].weight), (1, "pool.example", 2));
-    assert_eq!((pool.allowed.clone(), wrong), (None, vec![]));
+    assert_eq!((pool.ranges.clone(), wrong), (EndpointRanges::default(), vec![]));
 }
 
 #[test]
@@ -242,7 +242,50 @@ fn endpoints_lie_where_they_may() {
     let local = cluster("paris", |cluster| cluster.allowed_endpoints = Some(Arc::clone(&ranges)));
     let (pool, wrong) = resolved(vec![listed(), local]);
     assert_eq!((endpoints(&pool), wrong), (vec!["127.0.0.1:80".to_owned()], vec![refused(1), refused(2)]));
-    assert_eq!(pool.allowed, Some(ranges));
+    assert_eq!(pool.ranges.allowed, Some(ranges));
+}
+
+#[test]
+fn endpoints_lie_in_no_reserved_range() {
+    let reserved = |ranges: &[&str]| {
+        proxy(|proxy| proxy.reserved = ranges.iter().map(|range| range.parse().unwrap()).collect())
+    };
+    let member = |integrated, allowed: Option<&str>| {
+        cluster("paris", |cluster| {
+            cluster.integrated = integrated;
+            cluster.allowed_endpoints = allowed.map(|range| Arc::new([range.parse().unwrap()]) as _);
+        })
+    };
+    let listed =
+        || pool("paris/p", inline(&["10.96.0.1", "10.97.0.1", "10.1.0.1", "127.0.0.1", "pool.example"]));
+    for (say, integrated, allowed, expected) in [
+        ("a member", false, None, "10.1.0.1:80"),
+        ("whatever it is allowed", false, Some("10.0.0.0/8"), "10.1.0.1:80"),
+        ("the LB cluster itself", true, None, "10.1.0.1:80 10.96.0.1:80 10.97.0.1:80"),
+        ("within what it is allowed", true, Some("10.96.0.0/16"), "10.96.0.1:80"),
+    ] {
+        let ranges = ["10.96.0.0/15", "127.0.0.0/8"];
+        let (pool, _) = resolved(vec![reserved(&ranges), listed(), member(integrated, allowed)]);
+        assert_eq!(endpoints(&pool).join(" "), expected, "{say}");
+        assert_eq!(pool.ranges.reserved.len(), if integrated { 0 } else { 2 }, "{say}: for its names");
+    }
+
+    let id = id(Kind::UpstreamPool, "paris/p");
+    let mut compiler = compile([listed(), member(false, None)]);
+    let mut after = |object| {
+        compiler.apply([apply(object)]);
+        conditions(&compiler, &id).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let told = after(reserved(&["10.96.0.0/16"]));
+    assert_eq!(
+        told[0],
+        "EndpointNotAllowed: spec.endpoints[0].address: 10.96.0.1 is reserved for the LB cluster itself \
+         (spec.reservedCIDRs of the Proxy); only a Cluster with integrated: true may use it"
+    );
+    assert_eq!(told.len(), 2);
+    assert_eq!(after(member(true, None)).len(), 1, "127.0.0.1 it is not allowed either");
+    assert_eq!(after(member(false, None)).len(), 2);
+    assert_eq!(after(reserved(&[])).len(), 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use crate::fleet::*;
+use crate::limits::Naive;
 
 const CLUSTERS: [&str; 3] = ["paris", "tokyo", "oslo"];
 const HOSTS: [&str; 10] = [
@@ -82,10 +83,13 @@ fn any_lb() -> impl Strategy<Value = Object> {
 fn any_proxy() -> impl Strategy<Value = Object> {
     let catch_all = prop::option::of(any_cluster());
     let request = prop::option::of(1u64..3);
-    (select(&["lb.net", "com", "x.lb.net"][..]), catch_all, request, select(&["default", "other"][..]))
-        .prop_map(|(domain, catch_all, request, named)| {
+    let reserved = subsequence(vec!["10.1.0.0/16", "10.2.0.1/32"], 0..=2);
+    let named = select(&["default", "other"][..]);
+    (select(&["lb.net", "com", "x.lb.net"][..]), catch_all, request, reserved, named).prop_map(
+        |(domain, catch_all, request, reserved, named)| {
             let mut object = proxy(|proxy| {
                 proxy.lb_domain = name(domain);
+                proxy.reserved = reserved.iter().map(|range| range.parse().unwrap()).collect();
                 proxy.catch_all_cluster = catch_all.map(Arc::from);
                 proxy.default_policy.request = request.map(std::time::Duration::from_secs);
                 if let Some(tls) = Arc::make_mut(&mut proxy.listeners[1]).tls.as_mut() {
@@ -94,7 +98,18 @@ fn any_proxy() -> impl Strategy<Value = Object> {
             });
             object.meta.id = id(Kind::Proxy, named);
             object
-        })
+        },
+    )
+}
+
+fn any_limits() -> impl Strategy<Value = Limits> {
+    let limit = |most: u32| prop_oneof![2 => Just(None), 1 => (0..most).prop_map(Some)];
+    (limit(4), limit(6), limit(5), limit(7)).prop_map(|(load_balancers, routes, hosts, endpoints)| Limits {
+        load_balancers,
+        routes,
+        hosts,
+        endpoints,
+    })
 }
 
 fn any_cluster_object() -> impl Strategy<Value = Object> {
@@ -102,10 +117,13 @@ fn any_cluster_object() -> impl Strategy<Value = Object> {
         ["* exclusive", "com shared", "a.com shared", "a.com exclusive", "x.a.com exclusive", "b.org shared"];
     let endpoints = prop::option::of(Just("10.0.0.0/8"));
     let certificate = prop::option::of(select(&["paris/s0", ":portolan-system/s1", "oslo/s1"][..]));
-    (any_cluster(), subsequence(entries.to_vec(), 0..4), endpoints, certificate, 1u32..3).prop_map(
-        |(named, allowed, endpoints, certificate, weight)| {
+    let allowed = subsequence(entries.to_vec(), 0..4);
+    (any_cluster(), allowed, endpoints, certificate, 1u32..3, any_limits(), any::<bool>()).prop_map(
+        |(named, allowed, endpoints, certificate, weight, limits, integrated)| {
             cluster(named, |cluster| {
                 cluster.weight = weight;
+                cluster.limits = limits;
+                cluster.integrated = integrated;
                 cluster.allowed_domains = domains(&allowed);
                 cluster.allowed_endpoints = endpoints.map(|range| Arc::new([range.parse().unwrap()]) as _);
                 cluster.certificate = certificate.map(|secret| id(Kind::Secret, secret));
@@ -122,9 +140,11 @@ fn any_pool() -> impl Strategy<Value = Object> {
         prop::option::of(Just(vec![Arc::from("n1")]))
             .prop_map(|nodes| EndpointSource::NodePort { port: port(30080), nodes }),
     ];
-    (any_cluster(), select(&["p0", "p1"][..]), source, any::<bool>()).prop_map(
-        |(cluster, named, source, tls)| {
+    let created = prop::option::of(0i64..2);
+    (any_cluster(), select(&["p0", "p1"][..]), source, any::<bool>(), created).prop_map(
+        |(cluster, named, source, tls, created)| {
             let mut pool = pool(&format!("{cluster}/{named}"), source);
+            pool.meta.created = created;
             if let Spec::UpstreamPool(spec) = &mut pool.spec {
                 spec.tls = tls.then(|| UpstreamTls {
                     server_name: name("upstream.example"),
@@ -245,7 +265,7 @@ fn keys_are_unique(update: &Update) -> bool {
 }
 
 /// Who serves a host, read off the rules as they are written: everybody claims, the oldest owns.
-fn naive_owners(compiler: &Compiler, pattern: &str) -> Vec<String> {
+fn naive_owners(compiler: &Compiler, limits: &Naive, pattern: &str) -> Vec<String> {
     let pattern = host(pattern);
     let lb_domain = &compiler.plan().proxy.lb_domain;
     let sharing = |lb: &Object| -> Option<Sharing> {
@@ -282,7 +302,7 @@ fn naive_owners(compiler: &Compiler, pattern: &str) -> Vec<String> {
         .filter(|lb| {
             rules(lb).iter().flat_map(|rule| rule.hosts.iter()).any(|claim| {
                 // What is claimed above must itself be allowed, which holds for wildcards only where the suffix does.
-                claim.covers(&pattern) && allowed_at(compiler, lb, claim)
+                claim.covers(&pattern) && allowed_at(compiler, lb, claim) && limits.admit(lb, claim)
             })
         })
         .collect();
@@ -293,6 +313,7 @@ fn naive_owners(compiler: &Compiler, pattern: &str) -> Vec<String> {
             || (sharing(owner) == Some(Sharing::Shared) && sharing(lb) == Some(Sharing::Shared))
     });
     let mut serving: Vec<_> = serving
+        .filter(|lb| limits.admit(lb, &pattern))
         .flat_map(|lb| {
             let rules = rules(lb);
             let on_it: Vec<_> = (0..rules.len()).filter(|at| rules[*at].hosts.contains(&pattern)).collect();
@@ -303,7 +324,7 @@ fn naive_owners(compiler: &Compiler, pattern: &str) -> Vec<String> {
     serving
 }
 
-fn allowed_at(compiler: &Compiler, lb: &Object, claim: &portolan_model::host::HostPattern) -> bool {
+pub fn allowed_at(compiler: &Compiler, lb: &Object, claim: &portolan_model::host::HostPattern) -> bool {
     let cluster = lb.meta.id.cluster().and_then(|named| compiler.object(&id(Kind::Cluster, named)));
     match cluster.map(|object| &object.spec) {
         Some(Spec::Cluster(cluster)) => {
@@ -386,10 +407,14 @@ proptest! {
         let broken = remains.len() > again.len();
         prop_assert!(broken || single.apply(again).is_empty());
 
+        // Limits are kept.
+        let limits = Naive::of(&whole);
+        limits.check(&whole);
+
         // Hosts belong to whom they should.
         for pattern in HOSTS {
             if !host(pattern).name().is_under(&whole.plan().proxy.lb_domain) {
-                prop_assert_eq!(served(whole.plan(), pattern), naive_owners(&whole, pattern), "{}", pattern);
+                prop_assert_eq!(served(whole.plan(), pattern), naive_owners(&whole, &limits, pattern), "{}", pattern);
             }
         }
 

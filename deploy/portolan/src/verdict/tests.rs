@@ -188,6 +188,10 @@ fn refused_claims_are_told() {
 {apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-paris}, spec: {hosts: [a.com, evil.example], rules: [{backends: [{pool: up}]}]}}
 ---
 {apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-tokyo}, spec: {hosts: [a.com], rules: [{backends: [{pool: up}]}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: oslo}, spec: {limits: {loadBalancers: 0}}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-oslo}, spec: {rules: [{}]}}
 ";
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("fleet.yaml"), FLEET).unwrap();
@@ -205,6 +209,12 @@ fn refused_claims_are_told() {
             Value::Null,
             Value::Null,
             json!(["HTTPLoadBalancer tenant-tokyo/shop a.com HostTaken"]),
+        ),
+        (
+            "http://shop.oslo.lb.localhost/",
+            json!(404),
+            json!(see),
+            json!(["HTTPLoadBalancer tenant-oslo/shop shop.oslo.lb.localhost LimitReached"]),
         ),
         ("http://x.a.com/", json!(404), json!("nobody serves this host"), json!([])),
     ] {

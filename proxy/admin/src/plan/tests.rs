@@ -2,7 +2,7 @@ use portolan_model::condition::{ConditionType, Reason};
 use portolan_model::host::HostName;
 use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Locality};
 use portolan_model::policy::Policy;
-use portolan_model::pool::{Balancing, UpstreamProtocol};
+use portolan_model::pool::{Balancing, EndpointRanges, UpstreamProtocol};
 use portolan_model::redacted::Redacted;
 use portolan_model::route::Backend;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn plan() -> Plan {
         let pool = Pool {
             endpoints: Vec::new(),
             names: Vec::new(),
-            allowed: None,
+            ranges: EndpointRanges::default(),
             balancing: Balancing::RoundRobin,
             protocol: UpstreamProtocol::Http1,
             tls: None,

@@ -9,7 +9,7 @@ use pingora_core::protocols::l4::stream::Stream;
 use pingora_http::ResponseHeader;
 use portolan_metrics::Metrics;
 use portolan_model::plan::Endpoint;
-use portolan_model::pool::{Balancing, UpstreamProtocol};
+use portolan_model::pool::{Balancing, EndpointRanges, UpstreamProtocol};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -32,7 +32,7 @@ fn plan(address: std::net::SocketAddr, health_check: Option<HealthCheck>) -> Poo
     Pool {
         endpoints: vec![Endpoint { address, weight: 1, zone: None, terminating: false }],
         names: Vec::new(),
-        allowed: None,
+        ranges: EndpointRanges::default(),
         balancing: Balancing::RoundRobin,
         protocol: UpstreamProtocol::Http2,
         tls: None,
