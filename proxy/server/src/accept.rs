@@ -29,6 +29,10 @@ const MAX_TRIES: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A port is this process's own as long as one of these is there for it.
+#[derive(Default)]
+pub(crate) struct Ours;
+
 /// A socket to accept on.
 pub(crate) struct Accept {
     /// Bound and listening.
@@ -37,6 +41,8 @@ pub(crate) struct Accept {
     pub(crate) state: Arc<ArcSwap<ListenerState>>,
     /// Accepting ends when the sender is gone.
     pub(crate) stop: watch::Receiver<()>,
+    /// Dropped once the socket is closed.
+    pub(crate) port: Arc<Ours>,
 }
 
 /// A running worker, for those who manage it. It ends once the handle is dropped and its connections are done.
@@ -101,7 +107,7 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
 }
 
 async fn accept_loop(worker: Arc<Worker>, accept: Accept, open: Arc<Open>) {
-    let Accept { socket, state, mut stop } = accept;
+    let Accept { socket, state, mut stop, port: _port } = accept;
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {

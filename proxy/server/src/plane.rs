@@ -1,11 +1,11 @@
 //! The data plane as a whole: workers, listeners that come and go, and the snapshot they serve.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use portolan_model::plan::Update;
 use portolan_model::proxy::{AccessLog, ListenAddress, Listener, Proxy};
 use tokio::sync::watch;
 
-use crate::accept::{Accept, WorkerHandle};
+use crate::accept::{Accept, Ours, WorkerHandle};
 use crate::listener::{ListenerState, Open, Sharing, bind};
 use crate::pool::Endpoints;
 use crate::probe::Prober;
@@ -87,14 +87,15 @@ pub struct DataPlane {
     workers: Vec<WorkerHandle>,
     retired: Vec<std::thread::JoinHandle<()>>,
     listeners: HashMap<Place, Running>,
-    /// Ports on which this process has listened.
-    ports: HashSet<NonZeroU16>,
+    /// Ports on which sockets of this process may be open, the last ones of listeners that are gone included.
+    ports: HashMap<NonZeroU16, Weak<Ours>>,
     share_ports: bool,
     lacks: Vec<Lack>,
 }
 
 struct Running {
     state: Arc<ArcSwap<ListenerState>>,
+    port: Arc<Ours>,
     /// By worker.
     stops: Vec<watch::Sender<()>>,
     drain: watch::Sender<bool>,
@@ -127,7 +128,7 @@ impl DataPlane {
             workers: Vec::new(),
             retired: Vec::new(),
             listeners: HashMap::new(),
-            ports: HashSet::new(),
+            ports: HashMap::new(),
             share_ports: options.share_ports,
             lacks: Vec::new(),
         })
@@ -242,11 +243,13 @@ impl DataPlane {
             return Ok(());
         }
         // Our own sockets share a port with each other, another process's only when told so.
-        if !self.share_ports && !self.ports.contains(&listener.port) {
+        let ours = self.ports.get(&listener.port).and_then(Weak::upgrade);
+        if ours.is_none() && !self.share_ports {
             bind(listener, 1, Sharing::Nobody)?;
         }
         let sockets = bind(listener, self.workers.len(), Sharing::Anybody)?;
-        self.ports.insert(listener.port);
+        let port = ours.unwrap_or_default();
+        self.ports.insert(listener.port, Arc::downgrade(&port));
         let (drain, draining) = watch::channel(false);
         let metrics = self.shared.metrics.listener(&listener.name);
         let state = ListenerState {
@@ -255,7 +258,8 @@ impl DataPlane {
             open: Arc::new(Open::default()),
             drain: draining,
         };
-        let mut running = Running { state: Arc::new(ArcSwap::from_pointee(state)), stops: Vec::new(), drain };
+        let state = Arc::new(ArcSwap::from_pointee(state));
+        let mut running = Running { state, port, stops: Vec::new(), drain };
         for (worker, socket) in self.workers.iter().zip(sockets) {
             running.accept(worker, socket);
         }
@@ -327,7 +331,8 @@ impl Running {
     fn accept(&mut self, worker: &WorkerHandle, socket: std::net::TcpListener) {
         let (stop, stopped) = watch::channel(());
         self.stops.push(stop);
-        worker.accept(Accept { socket, state: Arc::clone(&self.state), stop: stopped });
+        let (state, port) = (Arc::clone(&self.state), Arc::clone(&self.port));
+        worker.accept(Accept { socket, state, stop: stopped, port });
     }
 }
 

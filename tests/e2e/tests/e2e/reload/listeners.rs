@@ -140,6 +140,30 @@ fn another_process_is_not_joined_unawares() {
     }
 }
 
+/// Nor is one that took a port which was ours before.
+#[test]
+fn a_port_that_was_left_may_be_somebody_elses() {
+    let echo = Echo::start("a");
+    let portolan = start(&echo);
+    let port = free_port();
+    let with = |setup: Setup| {
+        setup.listener(&format!("name: left\naddress: 127.0.0.1\nport: {port}\nprotocol: HTTP\n"))
+    };
+    portolan.write("proxy.yaml", &with(Setup::new()).proxy());
+    eventually("it serves", || serves(local(port)).then_some(()));
+    portolan.write("proxy.yaml", &Setup::new().proxy());
+    eventually("nobody listens any more", || TcpStream::connect(local(port)).is_err().then_some(()));
+    let other = with(Setup::new().arg("--share-ports")).start();
+    portolan.write("proxy.yaml", &with(Setup::new()).proxy());
+    let said = eventually("it is said", || {
+        let found = portolan.admin_json("/conditions").to_string();
+        found.contains("listener left").then_some(found)
+    });
+    assert!(said.contains("in use"), "{said}");
+    drop(other);
+    eventually("it is taken", || serves(local(port)).then_some(()));
+}
+
 /// Settings of TLS change for new connections; open ones go on as they are.
 #[test]
 fn tls_settings_change_for_new_connections() {
