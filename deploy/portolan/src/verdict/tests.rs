@@ -191,7 +191,7 @@ fn refused_claims_are_told() {
 ---
 {apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: oslo}, spec: {limits: {loadBalancers: 0}}}
 ---
-{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-oslo}, spec: {rules: [{}]}}
+{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {name: shop, namespace: tenant-oslo}, spec: {rules: [{backends: [{pool: up}]}]}}
 ";
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("fleet.yaml"), FLEET).unwrap();
