@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, and Debian nginx: not every PATH has them.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help run test test-fast bench fuzz release crds lint doc clean setup setup-tests setup-bench
+.PHONY: help run test test-fast conformance bench fuzz release crds lint doc clean setup setup-tests setup-bench
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,11 @@ test: setup-tests lint test-fast fuzz ## Everything that must pass before a chan
 test-fast: setup-tests ## Unit, property and end-to-end tests.
 	cargo build --locked -p portolan
 	cargo test --locked --workspace --no-fail-fast
+
+conformance: setup-tests ## The Gateway API's conformance suite, in a cluster of its own: CLASS, MANIFESTS, CHANNEL, PROFILES, FEATURES, TEST, MINUTES, KEEP.
+	cargo build --locked --workspace --bins
+	@$${CARGO_TARGET_DIR:-target}/debug/rig conformance $(if $(CLASS),--class=$(CLASS)) $(MANIFESTS:%=--manifest=%) $(if $(CHANNEL),--channel=$(CHANNEL)) \
+	  $(if $(PROFILES),--profiles=$(PROFILES)) $(if $(FEATURES),--features=$(FEATURES)) $(if $(TEST),--test=$(TEST)) $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(KEEP),--keep)
 
 lint: setup-tests ## Format, lints, documentation, the graph of crates.
 	cargo fmt --all --check

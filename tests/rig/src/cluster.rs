@@ -3,6 +3,7 @@
 //! All of it is upstream code but the kubelet, the scheduler and the cloud. The flags are the least that a real cluster of that kind runs
 //! with; what differs is said beside the flag.
 
+mod kubectl;
 mod node;
 
 use std::net::Ipv4Addr;

@@ -33,12 +33,16 @@ use crate::process::{self, Record};
 use crate::site::{self, Site};
 use claim::Claim;
 
+/// What Kubernetes calls the image of CoreDNS.
+const COREDNS: &str = "registry.k8s.io/coredns/coredns";
+
 /// What a fleet is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
     clusters: Vec<String>,
     nodes: usize,
     cloud: bool,
+    coredns: bool,
     images: BTreeMap<String, PathBuf>,
 }
 
@@ -49,6 +53,7 @@ impl Options {
             clusters: clusters.into_iter().map(Into::into).collect(),
             nodes: 1,
             cloud: false,
+            coredns: false,
             images: BTreeMap::new(),
         }
     }
@@ -62,6 +67,12 @@ impl Options {
     /// Whether Services of type LoadBalancer without a class get an address.
     pub fn cloud(mut self, cloud: bool) -> Self {
         self.cloud = cloud;
+        self
+    }
+
+    /// Whether containers of the image `registry.k8s.io/coredns/coredns` run CoreDNS, which is built if it is not there.
+    pub fn coredns(mut self, coredns: bool) -> Self {
+        self.coredns = coredns;
         self
     }
 
@@ -115,13 +126,16 @@ impl Fleet {
         machine::check()?;
         let rig = site::built("rig", "RIG_BIN")?;
         let binaries = Binaries::find()?;
+        let coredns = options.coredns.then(Binaries::coredns).transpose()?;
         let began = Instant::now();
         let parent = std::env::var_os("RIG_DIR").map_or_else(|| PathBuf::from(claim::HOME), PathBuf::from);
         let claim = Claim::first_free(&parent)?;
         let addresses = Addresses { fleet: claim.number() };
         let dir = claim.dir().to_owned();
         let images = dir.join("images.yaml");
-        write_images(&images, &known(&binaries).into_iter().chain(options.images).collect())?;
+        let coredns = coredns.map(|path| (COREDNS.to_owned(), path));
+        let known = known(&binaries).into_iter().chain(coredns).chain(options.images);
+        write_images(&images, &known.collect())?;
         let wan = Arc::new(Wan::create(addresses)?);
         let site = Arc::new(Site { addresses, dir, wan, binaries, rig, images, nodes: AtomicU8::new(0) });
         let numbered = (0..).zip(&options.clusters);

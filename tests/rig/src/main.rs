@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use portolan_rig::binaries::Binaries;
-use portolan_rig::{Fleet, Kept, Options, cloud, cluster, kubelet, scheduler};
+use portolan_rig::{Fleet, Kept, Options, cloud, cluster, conformance, kubelet, scheduler};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -55,6 +55,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The Gateway API's conformance suite, in a cluster of its own.
+    Conformance(conformance::Options),
     /// The kubelet of one node.
     #[command(hide = true)]
     Kubelet(kubelet::Options),
@@ -105,6 +107,11 @@ async fn run(command: Command) -> Result<()> {
         }
         Command::Status => status().await,
         Command::Kubectl { cluster, args } => kubectl(&cluster, &args),
+        Command::Conformance(options) => tokio::select! {
+            done = conformance::run(options) => done,
+            // Dropped half-way, it leaves nothing.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        },
         Command::Kubelet(options) => kubelet::run(options).await,
         Command::Shim { dir } => kubelet::shim(&dir),
         Command::Scheduler(options) => scheduler::run(options).await,
