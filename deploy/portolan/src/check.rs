@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use portolan_api::{Diagnostic, FieldPath, POOL_LABEL, Severity, Source, Step};
+use portolan_api::contract::POOL_LABEL;
+use portolan_api::{Diagnostic, FieldPath, Severity, Source, Step};
 use portolan_compile::Compiler;
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::id::{Kind, ObjectRef};
@@ -60,7 +61,7 @@ fn untold(folder: &Path, compiler: &Compiler, diagnostics: &[Diagnostic]) -> (Ve
         let news = conditions.iter().filter(|condition| !read::is_told(object, condition, diagnostics));
         untold.extend(news.map(|condition| (object, condition, place.clone())));
     }
-    let spots = read::locate(folder, &untold, Limits { files: usize::MAX, bytes: u64::MAX });
+    let spots = read::locate(Some(folder), &untold, Limits { files: usize::MAX, bytes: u64::MAX });
     let (mut placed, mut placeless) = (Vec::new(), Vec::new());
     for ((object, condition, place), spot) in untold.into_iter().zip(spots) {
         match place {
@@ -86,7 +87,7 @@ fn poolless(folder: &Path, compiler: &Compiler) -> Vec<Diagnostic> {
         }
     }
     let asked: Vec<_> = found.iter().map(|(meta, it)| (&meta.id, it, meta.place.clone())).collect();
-    let spots = read::locate(folder, &asked, Limits { files: usize::MAX, bytes: u64::MAX });
+    let spots = read::locate(Some(folder), &asked, Limits { files: usize::MAX, bytes: u64::MAX });
     let notes = asked.iter().zip(spots).filter_map(|((object, condition, place), spot)| {
         let told = read::told(object, condition, place.as_ref()?, spot);
         Some(Diagnostic { severity: Severity::Note, message: condition.message.clone(), ..told })
@@ -181,7 +182,7 @@ mod tests {
         let limits = [(1, u64::MAX, true), (0, u64::MAX, false), (1, 10, false)];
         let (object, conditions) = compiler.plan().conditions.iter().next().unwrap();
         let place = compiler.object(object).and_then(|known| known.meta.place.clone());
-        let found = |limits| read::locate(folder.path(), &[(object, &conditions[0], place.clone())], limits);
+        let found = |limits| read::locate(Some(folder.path()), &[(object, &conditions[0], place.clone())], limits);
         for (files, bytes, expected) in limits {
             assert_eq!(found(Limits { files, bytes })[0].is_some(), expected, "{files} files, {bytes} bytes");
         }

@@ -1,4 +1,4 @@
-//! `portolan explain`: what would become of a request, from the manifests alone.
+//! `portolan explain`: what would become of a request, from the manifests or objects alone.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,13 +6,19 @@ use std::process::ExitCode;
 use clap::Args;
 use portolan_admin::{ExplainRequest, to_text};
 
+use crate::kubernetes::{self, ServerArgs};
 use crate::{check, print, verdict};
 
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
     /// The folder of manifests.
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with_all = kubernetes::IDS)]
+    config: Option<PathBuf>,
+    /// Read the objects of an API server in place of a folder.
     #[arg(long)]
-    config: PathBuf,
+    kubernetes: bool,
+    #[command(flatten)]
+    server: ServerArgs,
     /// The URL, as a client would ask for it, such as `http://shop.paris.lb.example.net/cart`.
     url: String,
     /// A header of the request, "Name: value". A Host takes the place of the URL's.
@@ -29,7 +35,10 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let request =
         ExplainRequest::parse(&args.url, Some(&args.method), args.headers.iter().map(String::as_str))?;
-    let (compiler, _) = check::compile(&args.config)?;
+    let compiler = match &args.config {
+        Some(folder) => check::compile(folder)?.0,
+        None => kubernetes::compile(&args.server)?,
+    };
     // Nobody has probed these endpoints: those listed count as usable.
     let refused = compiler.refused(&request.host);
     let verdict = verdict::explain(compiler.plan(), &request, &refused, |_| None);

@@ -12,7 +12,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 pub(crate) type Handle = reload::Handle<EnvFilter, Registry>;
 
 /// Libraries below say much that is ours to say.
-const QUIET: &str = "pingora_core=off,pingora_proxy=off,pingora_load_balancing=off,hickory_net=error,hickory_proto=error,hickory_resolver=error";
+const QUIET: &str = "pingora_core=off,pingora_proxy=off,pingora_load_balancing=off,hickory_net=error,hickory_proto=error,hickory_resolver=error,kube_client=off";
 
 /// A filter without what is ours: as people wrote it.
 pub(crate) fn wanted(all: &str) -> String {

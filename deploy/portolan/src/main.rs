@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 mod check;
 mod demo;
 mod explain;
+mod kubernetes;
 mod log;
 mod print;
 mod read;
@@ -28,7 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve what the manifests in a folder say, and follow their changes.
+    /// Serve what the manifests in a folder or the objects of an API server say, and follow their changes.
     Run(run::RunArgs),
     /// Read the manifests in a folder and say what is wrong with them. Exits with 1 if anything is, or if there are none.
     Check(CheckArgs),

@@ -35,17 +35,18 @@ pub(crate) fn is_told(object: &ObjectRef, condition: &Condition, diagnostics: &[
 }
 
 /// Where the fields of conditions stand, given where their objects do: the files are read again. Nothing past `limits`, and where a
-/// file says something else by now.
+/// file says something else by now; nothing without a folder.
 pub(crate) fn locate(
-    root: &Path,
+    root: Option<&Path>,
     conditions: &[(&ObjectRef, &Condition, Option<Place>)],
     mut limits: Limits,
 ) -> Vec<Option<Spot>> {
+    let mut spots = vec![None; conditions.len()];
+    let Some(root) = root else { return spots };
     let mut placed: Vec<_> = (0..conditions.len())
         .filter_map(|at| conditions[at].2.as_ref().map(|place| (&*place.file, place.line, at)))
         .collect();
     placed.sort_unstable();
-    let mut spots = vec![None; conditions.len()];
     for group in placed.chunk_by(|a, b| a.0 == b.0).take(limits.files) {
         let path = root.join(group[0].0);
         let Some(rest) = fs::metadata(&path).ok().and_then(|file| limits.bytes.checked_sub(file.len()))

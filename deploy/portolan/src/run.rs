@@ -1,5 +1,6 @@
-//! `portolan run`: the folder's changes through the compiler into the data plane, until told to stop.
+//! `portolan run`: what changes in a folder or an API server, through the compiler into the data plane, until told to stop.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,12 +15,15 @@ use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
 use portolan_model::id::Kind;
 use portolan_proxy::{DataPlane, Flag, Options};
-use portolan_source::{Batch, Folder, FolderWatch};
+use portolan_source::{
+    Batch, Folder, FolderWatch, KubernetesOptions, KubernetesSource, ReplicaLease, SourceStatus,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::kubernetes::{self, ServerArgs};
 use crate::read;
 use crate::state::State;
 
@@ -31,8 +35,20 @@ const QUIET: Duration = Duration::from_secs(2);
 #[derive(Args)]
 pub(crate) struct RunArgs {
     /// The folder of manifests (*.yaml, *.yml, *.json). Its changes are in force within 100 ms.
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with_all = kubernetes::IDS)]
+    config: Option<PathBuf>,
+    /// Read the objects of an API server in place of a folder. Changes are in force within 30 ms.
     #[arg(long)]
-    config: PathBuf,
+    kubernetes: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The name of this replica, under which it says in a Lease what it serves. $POD_NAME without, else $HOSTNAME or the
+    /// machine's name.
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    replica_name: Option<String>,
+    /// A folder for the last good state of the API server, private keys included: what a start without the API server serves.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    state_dir: Option<PathBuf>,
     /// Where the admin port listens: everything about the process, and the log level. Keep it local.
     #[arg(long, default_value = "127.0.0.1:9901")]
     admin: SocketAddr,
@@ -54,7 +70,58 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// What a demo runs with.
     pub(crate) fn of_demo(config: PathBuf, admin: SocketAddr) -> Self {
-        Self { config, admin, metrics: None, log: "info".into(), dns_server: None, share_ports: false }
+        Self {
+            config: Some(config),
+            kubernetes: false,
+            server: ServerArgs::default(),
+            replica_name: None,
+            state_dir: None,
+            admin,
+            metrics: None,
+            log: "info".into(),
+            dns_server: None,
+            share_ports: false,
+        }
+    }
+}
+
+/// Where objects come from.
+enum Source {
+    Folder(PathBuf, FolderWatch),
+    Kubernetes(String, KubernetesSource),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder, _) => folder.display().fmt(f),
+            Self::Kubernetes(url, _) => f.write_str(url),
+        }
+    }
+}
+
+impl Source {
+    fn status(&self) -> SourceStatus {
+        match self {
+            Self::Folder(..) => SourceStatus::default(),
+            Self::Kubernetes(_, source) => source.status(),
+        }
+    }
+}
+
+impl RunArgs {
+    /// Starts to read what they name.
+    async fn source(&self, batches: mpsc::Sender<Batch>) -> anyhow::Result<(Source, Option<ReplicaLease>)> {
+        if let Some(path) = &self.config {
+            let folder = Folder::new(path, read::CHECKS);
+            return Ok((Source::Folder(path.clone(), FolderWatch::start(folder, batches)?), None));
+        }
+        let server = self.server.connect().await?;
+        let replica = kubernetes::replica_name(self.replica_name.as_deref())?;
+        let lease = ReplicaLease::start(server.client.clone(), self.server.namespace(), &replica);
+        let options = KubernetesOptions { state_dir: self.state_dir.clone(), ..self.server.options() };
+        let source = KubernetesSource::start(&server, options, batches);
+        Ok((Source::Kubernetes(server.url, source), Some(lease)))
     }
 }
 
@@ -66,7 +133,9 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn run_then(args: RunArgs, up: impl FnOnce()) -> anyhow::Result<ExitCode> {
     let log = crate::log::start(&args.log)?;
     portolan_certs::install_provider().context("cannot use the cryptography library")?;
-    anyhow::ensure!(args.config.is_dir(), "{} is not a folder", args.config.display());
+    if let Some(folder) = &args.config {
+        anyhow::ensure!(folder.is_dir(), "{} is not a folder", folder.display());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -84,8 +153,11 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         share_ports: args.share_ports,
     })?;
     let compiler = Arc::new(Mutex::new(Compiler::new()));
+    let (batches, mut queue) = mpsc::channel(BATCHES);
+    let (source, mut lease) = args.source(batches).await?;
     let state = Arc::new(State::new(
         args.config.clone(),
+        source.status(),
         Arc::clone(&compiler),
         plane.view(),
         Arc::clone(&metrics),
@@ -98,9 +170,6 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         ports.push(admin(address, &state, Scope::Probes, stopped.clone()).await?);
     }
 
-    let (batches, mut queue) = mpsc::channel(BATCHES);
-    let folder = Folder::new(&args.config, read::CHECKS);
-    let source = FolderWatch::start(folder, batches)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -111,14 +180,18 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     loop {
         tokio::select! {
             batch = queue.recv() => {
-                let Some(batch) = batch else { anyhow::bail!("the folder is no longer watched") };
-                take_in(batch, &args.config, &mut compiler.lock(), &mut plane, &state, &metrics);
+                let Some(batch) = batch else { anyhow::bail!("{source} is no longer watched") };
+                let versions = batch.versions;
+                take_in(batch, args.config.as_deref(), &mut compiler.lock(), &mut plane, &state, &metrics);
+                if let Some(lease) = &lease {
+                    lease.serves(&versions);
+                }
                 unsettled = Some(Instant::now());
                 if let Some(up) = up.take() {
-                    let (folder, admin) = (args.config.display(), args.admin);
+                    let admin = args.admin;
                     match portolan_admin::State::not_ready(&*state) {
-                        None => tracing::info!(%folder, %admin, "ready"),
-                        Some(reason) => tracing::warn!(%folder, %admin, reason, "not ready"),
+                        None => tracing::info!(%source, %admin, "ready"),
+                        Some(reason) => tracing::warn!(%source, %admin, reason, "not ready"),
                     }
                     up();
                 }
@@ -132,8 +205,13 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 state.lacks(plane.lacks());
             }
             _ = hangup.recv() => {
-                tracing::info!("reading all manifests again, and opening the access log again");
-                source.reload();
+                match &source {
+                    Source::Folder(_, watch) => {
+                        tracing::info!("reading all manifests again, and opening the access log again");
+                        watch.reload();
+                    }
+                    Source::Kubernetes(..) => tracing::info!("opening the access log again"),
+                }
                 plane.view().reopen_logs();
             }
             _ = terminate.recv() => break,
@@ -150,7 +228,12 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
             _ = terminate.recv() => {}
         }
     };
-    let left = plane.drain(deadline, again).await;
+    let ended = async {
+        if let Some(lease) = lease.take() {
+            lease.end().await;
+        }
+    };
+    let (left, ()) = tokio::join!(plane.drain(deadline, again), ended);
     let _ = stop.send(true);
     for port in ports {
         let _ = tokio::time::timeout(Duration::from_millis(200), port).await;
@@ -172,7 +255,7 @@ fn give_memory_back() {
 /// One step from one configuration to the next.
 fn take_in(
     batch: Batch,
-    folder: &Path,
+    folder: Option<&Path>,
     compiler: &mut Compiler,
     plane: &mut DataPlane,
     state: &State,

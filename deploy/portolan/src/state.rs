@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use portolan_admin::{ExplainRequest, Spot};
@@ -15,14 +16,17 @@ use portolan_model::id::ObjectRef;
 use portolan_model::intent::Place;
 use portolan_model::plan::Plan;
 use portolan_proxy::{Lack, View};
+use portolan_source::SourceStatus;
 use serde_json::{Value, json};
 
 use crate::{log, read, verdict};
 
 /// See the module's documentation.
 pub(crate) struct State {
-    /// Where the manifests lie.
-    folder: PathBuf,
+    /// Where the manifests lie, if in a folder.
+    folder: Option<PathBuf>,
+    /// How it is with an API server.
+    source: SourceStatus,
     /// Held for a look-up, or as long as a batch takes.
     compiler: Arc<Mutex<Compiler>>,
     view: View,
@@ -45,7 +49,8 @@ struct Inner {
 
 impl State {
     pub(crate) fn new(
-        folder: PathBuf,
+        folder: Option<PathBuf>,
+        source: SourceStatus,
         compiler: Arc<Mutex<Compiler>>,
         view: View,
         metrics: Arc<Metrics>,
@@ -61,6 +66,7 @@ impl State {
         };
         Self {
             folder,
+            source,
             compiler,
             view,
             metrics,
@@ -123,7 +129,7 @@ impl portolan_admin::State for State {
                 .map(|&(object, condition)| (object, condition, place(object)))
                 .collect::<Vec<_>>()
         };
-        let spots = read::locate(&self.folder, &placed, read::AGAIN);
+        let spots = read::locate(self.folder.as_deref(), &placed, read::AGAIN);
         let spot = |portolan_api::Spot { line, column, found }| Spot { line, column, found };
         spots.into_iter().map(|found| found.map(spot)).collect()
     }
@@ -142,7 +148,10 @@ impl portolan_admin::State for State {
             })
         });
         let lacks = inner.lacks.iter().map(|lack| json!({"severity": "error", "message": lack}));
-        read.chain(lacks).collect()
+        let now = Instant::now();
+        let troubles = self.source.troubles();
+        let troubles = troubles.iter().map(|it| json!({"severity": "error", "message": it.message(now)}));
+        read.chain(lacks).chain(troubles).collect()
     }
 
     fn metrics(&self) -> String {
@@ -157,9 +166,11 @@ impl portolan_admin::State for State {
         let inner = self.inner.lock();
         let told = inner.diagnostics.values().map(Vec::len).sum::<usize>() + inner.lacks.len();
         drop(inner);
+        let told = told + self.source.troubles().len();
         if told > 0 {
             reasons.insert("Diagnostic".to_owned(), told);
         }
+        self.metrics.set_stale(self.source.stale(Instant::now()));
         self.metrics.set_conditions(reasons.iter().map(|(reason, count)| (reason.as_str(), *count)));
         self.view.metrics()
     }
@@ -170,7 +181,11 @@ impl portolan_admin::State for State {
         }
         let inner = self.inner.lock();
         match (inner.in_force, &inner.stopped_by) {
-            (false, _) => Some("no configuration is in force yet".into()),
+            (false, _) => {
+                let yet = "no configuration is in force yet".to_owned();
+                let why = self.source.troubles().into_iter().next();
+                Some(why.map_or(yet.clone(), |it| format!("{yet}: {}: {}", it.subject, it.reason)))
+            }
             (true, Some(error)) => Some(error.clone()),
             (true, None) if inner.plan.proxy.listeners.is_empty() => {
                 Some("there is no listener: see the conditions of the Proxy".into())

@@ -239,7 +239,7 @@ impl Supervisor {
     fn batch(&mut self) -> Batch {
         let first = std::mem::take(&mut self.first);
         if first && self.restored && !self.all_listed() {
-            let reason = "the API server has not said everything yet: what is in force is from the disk";
+            let reason = "what is in force is from the disk, until the API server has said everything";
             self.status.trouble(Subject::Disk, self.began.into(), reason.to_owned());
         }
         (self.burst, self.untold) = (None, None);

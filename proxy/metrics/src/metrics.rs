@@ -53,6 +53,7 @@ pub struct Metrics {
     reload_duration: Histogram,
     objects: IntGaugeVec,
     conditions: IntGaugeVec,
+    stale: IntGauge,
     expiry: IntGauge,
     pool_endpoints: IntGaugeVec,
     /// Held while all of a gauge's values are replaced, and while they are gathered: a scrape sees them of one setting.
@@ -85,6 +86,7 @@ impl Metrics {
             )?,
             objects: registered(&registry, gauges(&table::OBJECTS)?)?,
             conditions: registered(&registry, gauges(&table::CONDITIONS)?)?,
+            stale: registered(&registry, IntGauge::with_opts(opts(&table::STALE))?)?,
             expiry: registered(&registry, IntGauge::with_opts(opts(&table::EXPIRY))?)?,
             pool_endpoints: registered(&registry, gauges(&table::POOL_ENDPOINTS)?)?,
             levels: Mutex::default(),
@@ -129,6 +131,11 @@ impl Metrics {
     /// How many conditions there are, by reason. Reasons left out have none.
     pub fn set_conditions<'a>(&self, counts: impl IntoIterator<Item = (&'a str, usize)>) {
         self.set_all(&self.conditions, counts);
+    }
+
+    /// How old what is in force may be.
+    pub fn set_stale(&self, stale: Duration) {
+        self.stale.set(i64::try_from(stale.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// When the first certificate expires, in seconds since 1970.

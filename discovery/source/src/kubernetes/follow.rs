@@ -40,10 +40,10 @@ const PAGE: usize = 500;
 /// Bytes of a page, and what it may take to come.
 const PAGE_BYTES: usize = 256 << 20;
 const PAGE_TIME: Duration = Duration::from_secs(60);
-/// The longest wait between two tries.
-const WAIT: Duration = Duration::from_secs(10);
-/// The same where it is not allowed to read.
-const DENIED_WAIT: Duration = Duration::from_secs(15);
+/// The longest wait between two tries: of the few collections that are of the whole cluster, and of those of a namespace, of
+/// which there may be thousands.
+const WAIT: Duration = Duration::from_secs(2);
+const NAMESPACED_WAIT: Duration = Duration::from_secs(15);
 /// A watch that lasted so long was one.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -154,8 +154,8 @@ impl Follower {
     pub(crate) async fn follow(mut self) {
         let chances = RandomState::new();
         let mut chance = 0_u64;
-        let mut backoff = Backoff::up_to(WAIT);
-        let mut denied = Backoff::up_to(DENIED_WAIT);
+        let at_most = if self.collection.namespace.is_some() { NAMESPACED_WAIT } else { WAIT };
+        let mut backoff = Backoff::up_to(at_most);
         // Up to which version everything is known.
         let mut position: Option<String> = None;
         loop {
@@ -170,7 +170,6 @@ impl Follower {
             tracing::debug!(collection = %self.collection, reason = %turn, "a watch ended");
             if began.elapsed() > SETTLED {
                 backoff.reset();
-                denied.reset();
             }
             let mut wait = backoff.wait(chance);
             match &turn {
@@ -180,13 +179,12 @@ impl Follower {
                 Turn::Ended | Turn::Outage => {}
                 Turn::Forgotten(_) => position = None,
                 Turn::Request(RequestError::Refused { status: 403 | 404, .. }) => {
-                    wait = denied.wait(chance);
                     if !self.say(News::Denied(turn.to_string())).await {
                         return;
                     }
                 }
                 Turn::Request(RequestError::Refused { after: Some(after), .. }) => {
-                    wait = wait.max((*after).min(DENIED_WAIT));
+                    wait = wait.max((*after).min(NAMESPACED_WAIT));
                     if !self.say(News::Trouble(turn.to_string())).await {
                         return;
                     }

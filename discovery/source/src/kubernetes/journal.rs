@@ -166,8 +166,13 @@ impl Journal {
 pub(crate) fn read(folder: &Path, server: &str, mut found: impl FnMut(Kept)) -> io::Result<Summary> {
     let path = folder.join(FILE);
     let mut file = File::open(&path)?;
-    if file.metadata()?.len() > LONGEST {
-        return Err(io::Error::other(format!("it is longer than {LONGEST} bytes")));
+    match file.metadata()?.len() {
+        // Nobody came to write into it.
+        0 => return Err(io::ErrorKind::NotFound.into()),
+        length if length > LONGEST => {
+            return Err(io::Error::other(format!("it is longer than {LONGEST} bytes")));
+        }
+        _ => {}
     }
     let mut summary = Summary::default();
     let last = line::last(&mut file, |number, content| match content {

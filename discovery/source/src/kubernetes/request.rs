@@ -100,5 +100,5 @@ pub(crate) fn whole(error: &kube::Error) -> String {
         }
         cause = error.source();
     }
-    shown(&said)
+    shown(said.strip_prefix("ServiceError: ").unwrap_or(&said))
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::known::Collection;
 
 /// What passes sooner is not worth a line.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Lines at a time.
 const LINES: usize = 5;
 
@@ -58,7 +58,7 @@ impl Trouble {
         let seconds = now.saturating_duration_since(self.since).as_secs();
         let Self { subject, reason, .. } = self;
         match self.stale {
-            true => format!("{subject}: stale for {seconds} s: {reason}; what is known stays in force"),
+            true => format!("{subject}: stale for {seconds} s: {reason}"),
             false => format!("{subject}: {reason} (for {seconds} s)"),
         }
     }
@@ -71,6 +71,8 @@ pub struct SourceStatus(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     troubles: BTreeMap<Subject, Told>,
+    /// Since when the server answers again: what it was the reason of passes soon.
+    back: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,7 +123,11 @@ impl SourceStatus {
     /// All is well with that. A line where a line of its own said something else.
     pub(crate) fn well(&self, subject: &Subject, now: Instant) -> Option<Said> {
         let mut inner = self.locked();
-        let told = inner.troubles.remove(subject).filter(|told| told.named)?;
+        let told = inner.troubles.remove(subject)?;
+        if *subject == Subject::Server {
+            inner.back = Some(now);
+        }
+        let told = Some(told).filter(|told| told.named)?;
         let seconds = now.saturating_duration_since(told.since).as_secs();
         Some(Said::Well(format!("{subject}: all is well again after {seconds} s")))
     }
@@ -130,15 +136,21 @@ impl SourceStatus {
     pub(crate) fn news(&self, now: Instant) -> Vec<Said> {
         let mut inner = self.locked();
         let counts: Vec<_> = inner.troubles.keys().map(|subject| inner.counts(subject)).collect();
+        let back = inner.back;
         let due = inner.troubles.iter_mut().zip(counts).filter(|((_, told), counts)| {
-            *counts && !told.said && now.saturating_duration_since(told.since) >= PATIENCE
+            let since = back.map_or(told.since, |back| told.since.max(back));
+            *counts && !told.said && now.saturating_duration_since(since) >= PATIENCE
         });
         let (mut lines, mut more) = (Vec::new(), 0);
         for ((subject, told), _) in due {
             told.said = true;
             if lines.len() < LINES {
                 told.named = true;
-                lines.push(Said::Trouble(format!("{subject}: {}", told.reason)));
+                let stays = match subject {
+                    Subject::Server | Subject::Collection(_) => "; what is known stays in force",
+                    Subject::Disk | Subject::Journal => "",
+                };
+                lines.push(Said::Trouble(format!("{subject}: {}{stays}", told.reason)));
             } else {
                 more += 1;
             }
@@ -164,7 +176,7 @@ impl Inner {
 impl Said {
     pub(crate) fn log(&self) {
         match self {
-            Self::Trouble(line) => tracing::warn!("{line}; what is known stays in force"),
+            Self::Trouble(line) => tracing::warn!("{line}"),
             Self::Well(line) => tracing::info!("{line}"),
         }
     }
@@ -190,20 +202,35 @@ mod tests {
 
         status.trouble(clusters.clone(), at(10), "403: no".to_owned());
         status.trouble(clusters.clone(), at(12), "403: still no".to_owned());
-        assert_eq!(status.news(at(13)), line("clusters: 403: still no"));
+        assert_eq!(status.news(at(15)), line("clusters: 403: still no; what is known stays in force"));
         assert_eq!(status.news(at(20)), []);
         assert_eq!(status.stale(at(20)), Duration::from_secs(10));
 
         status.trouble(Subject::Server, at(20), "it is away".to_owned());
         let subjects: Vec<_> = status.troubles().into_iter().map(|trouble| trouble.subject).collect();
         assert_eq!(subjects, ["the API server"], "which explains the rest");
-        assert_eq!(status.news(at(30)), line("the API server: it is away"));
+        assert_eq!(status.news(at(30)), line("the API server: it is away; what is known stays in force"));
 
         let well = |text: &str| Some(Said::Well(text.to_owned()));
         let again = "the API server: all is well again after 12 s";
         assert_eq!(status.well(&Subject::Server, at(32)), well(again));
         assert_eq!(status.well(&clusters, at(33)), well("clusters: all is well again after 23 s"));
         assert_eq!((status.stale(at(40)), status.troubles()), (Duration::ZERO, vec![]));
+    }
+
+    /// Regression: each collection said in a line that the server had been away, when it was back.
+    #[test]
+    fn what_the_server_was_the_reason_of_has_time_to_pass() {
+        let status = SourceStatus::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pools = Subject::Collection(Collection { kind: Kind::UpstreamPool, namespace: None });
+        status.trouble(Subject::Server, at(0), "it is away".to_owned());
+        status.trouble(pools, at(0), "it is away".to_owned());
+        assert_eq!(status.news(at(5)).len(), 1);
+        assert!(status.well(&Subject::Server, at(10)).is_some());
+        assert_eq!(status.news(at(11)), []);
+        assert_eq!(status.news(at(15)).len(), 1, "it did not pass");
     }
 
     #[test]
@@ -217,7 +244,10 @@ mod tests {
         }
         let lines = status.news(now + PATIENCE);
         assert_eq!(lines.len(), LINES + 1, "{lines:?}");
-        assert_eq!(lines[0], Said::Trouble("secrets in tenant-000: 403: no".to_owned()));
+        assert_eq!(
+            lines[0],
+            Said::Trouble("secrets in tenant-000: 403: no; what is known stays in force".to_owned())
+        );
         assert_eq!(lines[LINES], Said::Trouble("and the same or something else with 95 more".to_owned()));
     }
 }

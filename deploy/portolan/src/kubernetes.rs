@@ -1,0 +1,89 @@
+//! Which API server, and what a process of ours is called there: arguments that several commands have.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use portolan_compile::Compiler;
+use portolan_model::id::SYSTEM_NAMESPACE;
+use portolan_source::{Access, ApiServer, KubernetesOptions, KubernetesSource};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::read;
+
+/// What says something of an API server, for commands that do with a folder as well.
+pub(crate) const IDS: [&str; 4] = ["kubernetes", "kubeconfig", "context", "namespace"];
+
+/// A command that reads once does not wait longer.
+const ONCE: Duration = Duration::from_secs(30);
+
+/// An API server, and where in it the platform's own objects are.
+#[derive(Args, Clone, Default)]
+pub(crate) struct ServerArgs {
+    /// How to reach the API server. Without it, by the ServiceAccount of the pod that this runs in.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of the kubeconfig other than its current one.
+    #[arg(long, requires = "kubeconfig")]
+    context: Option<String>,
+    /// The namespace for the platform's own objects, which manifests call portolan-system whatever it is called.
+    #[arg(long, value_name = "NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    namespace: Option<String>,
+}
+
+impl ServerArgs {
+    /// What is asked by. The server itself is not asked yet.
+    pub(crate) async fn connect(&self) -> anyhow::Result<ApiServer> {
+        let access = Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        ApiServer::of(&access).await.context("cannot talk to an API server")
+    }
+
+    /// The namespace for the platform's own objects.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(SYSTEM_NAMESPACE)
+    }
+
+    /// How to read it, with nothing kept on disk.
+    pub(crate) fn options(&self) -> KubernetesOptions {
+        KubernetesOptions { namespace: self.namespace().to_owned(), ..KubernetesOptions::new(read::CHECKS) }
+    }
+}
+
+/// Reads and compiles all objects once.
+pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
+    portolan_certs::install_provider().context("cannot use the cryptography library")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let batch = runtime.block_on(async {
+        let (batches, mut queue) = mpsc::channel(1);
+        let server_found = server.connect().await?;
+        let source = KubernetesSource::start(&server_found, server.options(), batches);
+        match timeout(ONCE, queue.recv()).await {
+            Ok(Some(batch)) => Ok(batch),
+            Ok(None) | Err(_) => {
+                let why = source.status().troubles().into_iter().next();
+                let why = why.map_or_else(String::new, |it| format!(": {}: {}", it.subject, it.reason));
+                Err(anyhow::anyhow!("{} has not said everything within {ONCE:?}{why}", server_found.url))
+            }
+        }
+    })?;
+    let mut compiler = Compiler::new();
+    compiler.apply(batch.deltas);
+    Ok(compiler)
+}
+
+/// The name of this process among others like it: as given, the pod's, or the machine's.
+pub(crate) fn replica_name(given: Option<&str>) -> anyhow::Result<String> {
+    let of_machine = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let known = |name: &str| std::env::var(name).ok();
+    let name = given.map(str::to_owned);
+    let name = name.or_else(|| known("POD_NAME")).or_else(|| known("HOSTNAME")).or_else(of_machine);
+    let name = name.unwrap_or_default().trim().to_ascii_lowercase();
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    anyhow::ensure!(
+        !name.is_empty() && name.len() <= 200 && name.chars().all(plain),
+        "{name:?} cannot be the name of a replica (lower-case letters, digits, '-' and '.'); say another with --replica-name"
+    );
+    Ok(name)
+}
