@@ -9,7 +9,6 @@ mod forward;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, pin_mut};
@@ -21,16 +20,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::client::{ANSWER, RETRY, WATCH_SECONDS, connect};
 use crate::cluster::is_ready;
-use crate::kubelet::connect;
 use forward::{Forwards, Front, Protocol};
-
-/// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long a watch lasts before it is asked for again.
-const WATCH_SECONDS: u32 = 20;
-/// Between two tries.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// What the cloud has to know.
 #[derive(Clone, Debug, clap::Args)]

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::conditions;
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 
 use crate::addresses::{API_SERVICE, SERVICES};
+use crate::client;
 use crate::pki::Pki;
 use crate::process::{Process, Program};
 use crate::site::Site;
@@ -313,10 +313,7 @@ impl Steps {
 
 /// A client for a kubeconfig.
 pub async fn connect(kubeconfig: &Path) -> Result<Client> {
-    let read =
-        Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    Ok(Client::try_from(client::config(kubeconfig).await?)?)
 }
 
 /// Whether the API server says that it is ready.

@@ -43,22 +43,20 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use crate::client::{RETRY, WATCH_SECONDS, connect};
 use crate::net::Namespace;
 use events::Events;
 use images::Images;
 use network::Pool;
-use objects::{Objects, WATCH_SECONDS};
+use objects::Objects;
 use workers::Workers;
 
-/// Between two tries to watch.
-const RETRY: Duration = Duration::from_millis(200);
 /// How long pods may take to end when the node goes out of service, whatever they say.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
@@ -210,14 +208,4 @@ pub async fn run(options: Options) -> Result<()> {
 /// Runs the shim of one container: see `shim`. Never asynchronous: it must be one thread that starts it.
 pub fn shim(dir: &Path) -> Result<()> {
     shim::run(dir)
-}
-
-/// A client that notices when nobody answers.
-pub(crate) async fn connect(kubeconfig: &Path) -> Result<Client> {
-    let read =
-        Kubeconfig::read_from(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    config.connect_timeout = Some(Duration::from_secs(3));
-    config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS) + 5));
-    Ok(Client::try_from(config)?)
 }

@@ -11,6 +11,7 @@
 
 mod addresses;
 pub mod binaries;
+mod client;
 pub mod cloud;
 pub mod cluster;
 pub mod conformance;

@@ -9,7 +9,6 @@ mod fit;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures_util::{StreamExt, pin_mut};
@@ -23,15 +22,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::kubelet::connect;
+use crate::client::{ANSWER, RETRY, WATCH_SECONDS, connect};
 use crate::wait;
-
-/// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long a watch lasts before it is asked for again.
-const WATCH_SECONDS: u32 = 20;
-/// Between two tries of what the API server refused.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// What the scheduler has to know.
 #[derive(Clone, Debug, clap::Args)]

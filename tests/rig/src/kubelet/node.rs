@@ -19,15 +19,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::Host;
 use super::facts::{CORES, MEMORY};
+use crate::client::{ANSWER, RETRY};
 
 /// How often the lease is renewed.
 const RENEW: Duration = Duration::from_secs(2);
 /// For how long it is valid.
 const VALID: i32 = 10;
-/// How long the API server may take to answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// Between two tries to register.
-const RETRY: Duration = Duration::from_millis(200);
 /// Where logs are served.
 pub(crate) const PORT: u16 = 10250;
 /// Where leases of nodes are.

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long a watch lasts before it is asked for again, so that one that is dead is noticed.
-pub(crate) const WATCH_SECONDS: u32 = 20;
+use crate::client::WATCH_SECONDS;
+
 /// Between two tries, the first and the longest. The first is short: a node may not read what a new pod refers to until the API server
 /// has noticed that the pod is there.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
