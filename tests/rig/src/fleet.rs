@@ -149,10 +149,10 @@ impl Fleet {
         Ok(Self { clusters: clusters.await?, claim, site, took: began.elapsed() })
     }
 
-    /// Whether this machine can carry a fleet, and has its programs already: else one sentence that says what is missing.
+    /// Whether this machine can carry a fleet, once its programs are built: else one sentence that says what is missing.
     pub fn can_start() -> Result<()> {
         machine::check()?;
-        Binaries::built().map(drop)
+        Binaries::check()
     }
 
     /// Ends it, and says what could not be removed, which dropping it can only log.
@@ -214,6 +214,7 @@ impl Fleet {
     /// What it took to start it, for people.
     pub fn report(&self) -> impl Display {
         Report {
+            number: self.claim.number(),
             clusters: self
                 .clusters
                 .iter()
@@ -244,6 +245,7 @@ fn write_images(file: &Path, images: &BTreeMap<String, PathBuf>) -> Result<()> {
 }
 
 struct Report {
+    number: u8,
     clusters: Vec<(String, Vec<Step>, PathBuf)>,
     nodes: usize,
     took: Duration,
@@ -260,7 +262,8 @@ impl Display for Report {
         let (clusters, took) = (self.clusters.len(), self.took.as_secs_f64());
         write!(
             f,
-            "{clusters} clusters, {} nodes, in {took:.1} s and {} MB",
+            "fleet {}: {clusters} clusters, {} nodes, in {took:.1} s and {} MB",
+            self.number,
             self.nodes,
             self.memory / 1_000_000
         )

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 
 use crate::net::Namespace;
 
@@ -21,15 +21,22 @@ pub(crate) fn check() -> Result<()> {
     }
     let name = format!("rigcheck-{}", std::process::id());
     let namespace =
-        Namespace::create(&name).context("the rig needs a kernel with network namespaces (CONFIG_NET_NS)")?;
+        Namespace::create(&name).map_err(|error| lacks("network namespaces (CONFIG_NET_NS)", &error))?;
     let veth = namespace
         .ip("link add one type veth peer name two")
-        .context("the rig needs a kernel with veth pairs (CONFIG_VETH)");
+        .map_err(|error| lacks("veth pairs (CONFIG_VETH)", &error));
     let nft = namespace
         .nft("table inet rig { chain forward { type filter hook forward priority 0; ct state established accept; }; }")
-        .context("the rig needs a kernel with nf_tables and conntrack (CONFIG_NF_TABLES, CONFIG_NFT_CT)");
+        .map_err(|error| lacks("nf_tables and conntrack (CONFIG_NF_TABLES, CONFIG_NFT_CT)", &error));
     namespace.delete()?;
     veth.and(nft)
+}
+
+/// The sentence for a kernel without a feature, and what was said when it was tried, which may have several lines.
+fn lacks(feature: &str, error: &Error) -> Error {
+    let said = format!("{error:#}");
+    let said: Vec<_> = said.split_whitespace().collect();
+    anyhow!("the rig needs root in full and a kernel with {feature}: {}", said.join(" "))
 }
 
 /// Where a program is in the PATH.

@@ -23,6 +23,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say in one sentence what this machine lacks to carry clusters, if it lacks something.
+    Check,
     /// Build the binaries that are missing: some minutes, once.
     Build,
     /// Start a fleet, and leave it running.
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
+        Command::Check => Fleet::can_start(),
         Command::Build => Binaries::find().map(drop),
         Command::Up { clusters, nodes, cloud, images } => {
             let options = Options::new(clusters).nodes(nodes).cloud(cloud);
