@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, and Debian nginx: not every PATH has them.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help run test test-fast conformance bench fuzz release crds lint doc clean setup setup-tests setup-bench
+.PHONY: help run test test-fast test-clusters test-slow conformance bench fuzz release crds lint doc clean setup setup-tests setup-bench
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +21,18 @@ setup-bench:
 run: setup ## Build, and start a demo fleet on this machine: it prints what to try.
 	cargo run --locked -p portolan -- demo
 
-test: setup-tests lint test-fast fuzz ## Everything that must pass before a change lands.
+test: setup-tests lint test-fast test-clusters fuzz ## Everything that must pass before a change lands.
 
-test-fast: setup-tests ## Unit, property and end-to-end tests.
-	cargo build --locked -p portolan
+test-fast: setup-tests ## Unit, property and end-to-end tests: all but those that need clusters.
+	@# Together, so that what both need is built once.
+	cargo build --locked --workspace --bins --tests
 	cargo test --locked --workspace --no-fail-fast
+
+test-clusters: setup-tests ## Tests among real clusters on this machine, by root and with Go; else says what it skips.
+	tests/rig/test.sh quick
+
+test-slow: setup-tests ## Those that take minutes: cycles, outages, soaks.
+	tests/rig/test.sh slow
 
 conformance: setup-tests ## The Gateway API's conformance suite, in a cluster of its own: CLASS, MANIFESTS, CHANNEL, PROFILES, FEATURES, TEST, MINUTES, KEEP.
 	cargo build --locked --workspace --bins

@@ -1,41 +1,24 @@
-//! Pods are what the API says they are: the kubelet, the scheduler and the cloud against a real API server. Where root or the binaries are
-//! missing, this says so and passes.
+//! Pods are what the API says they are: the kubelet and the scheduler against a real API server.
 
-#![allow(clippy::expect_used, clippy::panic)] // a test that cannot go on says so and fails
-
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Node, Pod, Secret, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client};
 use portolan_rig::{Cluster, Fleet, Options, wait};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// What something may take on a busy machine.
-const LONG: Duration = Duration::from_secs(60);
+use crate::objects::{LONG, create, holds, pod, status, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "starts clusters, which CI has no binaries for yet"]
+#[ignore = "needs clusters: make test"]
 async fn pods_are_what_the_api_says() {
-    if let Err(missing) = Fleet::can_start() {
-        eprintln!("skipped: {missing:#}");
-        return;
-    }
-    let options = Options::new(["lb"]).cloud(true).image("sh", Path::new("/bin/sh"));
-    let fleet = Fleet::up(options).await.expect("a fleet");
+    let fleet = Fleet::up(Options::new(["lb"]).image("sh", Path::new("/bin/sh"))).await.expect("a fleet");
     let cluster = fleet.cluster("lb").expect("there");
     let client = cluster.client().await.expect("a client");
 
     tokio::join!(
-        echo_servers_answer(&client),
         volumes_and_environment(&client),
         what_is_missing_is_waited_for(&fleet, &client),
         containers_are_restarted(&client),
@@ -46,60 +29,6 @@ async fn pods_are_what_the_api_says() {
     a_kubelet_is_followed_by_another(cluster, &client).await;
     nothing_goes_to_a_cordoned_node(cluster, &client).await;
     fleet.down().expect("nothing stays");
-}
-
-/// A Deployment, its EndpointSlice, its logs, and its Service of type LoadBalancer.
-async fn echo_servers_answer(client: &Client) {
-    let labels = json!({"app": "echo"});
-    let container =
-        json!({"name": "echo", "image": "echo", "readinessProbe": {"httpGet": {"path": "/", "port": 3000}}});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
-    let deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "echo"},
-        "spec": {"replicas": 3, "selector": {"matchLabels": labels}, "template": template},
-    });
-    create::<k8s_openapi::api::apps::v1::Deployment>(client, deployment).await;
-    let service = json!({
-        "metadata": {"name": "echo"},
-        "spec": {"type": "LoadBalancer", "selector": labels, "ports": [{"port": 80, "targetPort": 3000}]},
-    });
-    create::<Service>(client, service).await;
-    let slices: Api<EndpointSlice> = Api::default_namespaced(client.clone());
-    wait::until("three endpoints that are ready", LONG, || async {
-        let list =
-            slices.list(&ListParams::default().labels("kubernetes.io/service-name=echo")).await.ok()?;
-        let endpoints = list.items.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
-        let ready = endpoints.filter(|endpoint| {
-            endpoint.conditions.as_ref().is_some_and(|conditions| conditions.ready == Some(true))
-        });
-        (ready.count() == 3).then_some(())
-    })
-    .await
-    .expect("endpoints");
-
-    let address = until(client, "echo", "an address", |service: &Service| {
-        let status = service.status.as_ref()?.load_balancer.as_ref()?;
-        let ingress = status.ingress.as_ref()?.first()?;
-        assert_eq!(ingress.ip_mode.as_deref(), Some("Proxy"));
-        ingress.ip.as_ref()?.parse::<Ipv4Addr>().ok()
-    })
-    .await;
-    // The address stands there before every node forwards what comes to it.
-    wait::until("an answer", LONG, || async {
-        let answer = get(address, 80).ok()?;
-        (answer.starts_with("HTTP/1.1 200") && answer.contains("\"path\": \"/\"")).then_some(())
-    })
-    .await
-    .expect("an answer");
-
-    let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    for pod in pods.list(&ListParams::default().labels("app=echo")).await.expect("a list") {
-        log_until(client, &pod.name_any(), None, "Starting server").await;
-    }
-    services(client).delete("echo", &DeleteParams::default()).await.expect("deleted");
-    wait::until("the address to be given back", LONG, || async { get(address, 80).is_err().then_some(()) })
-        .await
-        .expect("nobody listens");
 }
 
 async fn volumes_and_environment(client: &Client) {
@@ -286,41 +215,6 @@ async fn nothing_goes_to_a_cordoned_node(cluster: &Cluster, client: &Client) {
     until(client, "homeless", "ready", |pod: &Pod| holds(pod, "Ready").then_some(())).await;
 }
 
-/// A pod with one container that sleeps, unless `change` says otherwise.
-fn pod(name: &str, change: Value) -> Value {
-    let mut container = json!({"name": "main", "image": "sh", "command": ["sleep", "1000"]});
-    for (key, value) in change.as_object().into_iter().flatten() {
-        container[key] = value.clone();
-    }
-    json!({"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}})
-}
-
-async fn create<K>(client: &Client, object: Value)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Serialize
-        + DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-{
-    let api: Api<K> = Api::default_namespaced(client.clone());
-    let object = serde_json::from_value(object).expect("an object");
-    api.create(&PostParams::default(), &object).await.expect("created");
-}
-
-/// Waits until an object is as it should be, and says what was found.
-async fn until<K, T>(client: &Client, name: &str, what: &str, found: impl Fn(&K) -> Option<T>) -> T
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-{
-    let api: Api<K> = Api::default_namespaced(client.clone());
-    let what = format!("{name} to be {what}");
-    wait::until(&what, LONG, || async { found(&api.get(name).await.ok()?) }).await.expect("in time")
-}
-
 /// Waits until a log holds a text, and gives all of it.
 async fn log_until(client: &Client, pod: &str, container: Option<&str>, text: &str) -> String {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
@@ -332,29 +226,7 @@ async fn log_until(client: &Client, pod: &str, container: Option<&str>, text: &s
     log.await.expect("in time")
 }
 
-fn services(client: &Client) -> Api<Service> {
-    Api::default_namespaced(client.clone())
-}
-
-fn holds(pod: &Pod, kind: &str) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
-}
-
-fn status(pod: &Pod) -> Option<&ContainerStatus> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.first()
-}
-
 /// Why the first container waits.
 fn waits(pod: &Pod) -> Option<String> {
     status(pod)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
-}
-
-fn get(address: Ipv4Addr, port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
