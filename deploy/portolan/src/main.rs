@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 mod check;
+mod controller;
 mod demo;
 mod explain;
+mod join;
 mod kubernetes;
 mod log;
 mod print;
@@ -33,8 +35,12 @@ enum Command {
     Run(run::RunArgs),
     /// Read the manifests in a folder and say what is wrong with them. Exits with 1 if anything is, or if there are none.
     Check(CheckArgs),
+    /// Make in the LB cluster what member clusters need there, and tell in each object's status what is in force of it.
+    Controller(controller::ControllerArgs),
     /// Say what would become of a request: the route, the pool, the clusters and their shares, and why.
     Explain(explain::ExplainArgs),
+    /// Print what a member cluster needs to join: the agent, and its credential for the LB cluster. Or apply it there.
+    Join(join::JoinArgs),
     /// Print the definitions of the custom resources, for kubectl apply.
     Crds,
     /// Start a demo fleet: two clusters of echo servers, certificates made on the spot, and manifests to edit.
@@ -51,7 +57,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::check(&args.folder),
+        Command::Controller(args) => controller::controller(args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Join(args) => join::join(args),
         Command::Crds => print::out(&portolan_api::crds()).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::demo(args),
     };

@@ -2,16 +2,13 @@
 //! its parameter.
 //!
 //! Endpoints lie within `spec.allowedEndpointCIDRs`, whoever writes them; without it, anywhere but at loopback, link-local, multicast and
-//! unspecified addresses and, unless the `Cluster` is `integrated`, at the LB cluster's own. Of the agent itself also: `Secret`s
+//! unspecified addresses; and not in `reservedCIDRs` of the `Proxy`, unless the `Cluster` is `integrated`. Of the agent itself also: `Secret`s
 //! are certificates (one of another type would be made a token that never ends), `EndpointSlice`s belong to a pool, and
 //! nothing has a finalizer, which would hold the namespace up when the cluster leaves.
 //!
 //! The compiler holds the addresses again: this tells whoever writes, that keeps what was written before a range changed.
 //! Cost: one evaluation for each write in a tenant namespace, which the API server bounds; a pool of 2,048 endpoints against a
 //! handful of ranges is far below.
-
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -24,17 +21,8 @@ use portolan_api::contract::{CONTROLLER, MANAGED_BY_LABEL, POOL_LABEL};
 /// The name of the policy.
 pub const POLICY: &str = "portolan-tenants";
 
-/// The addresses of the LB cluster itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnAddresses {
-    /// Where its pods and services lie.
-    pub ranges: BTreeSet<IpNet>,
-    /// Those of its nodes.
-    pub nodes: BTreeSet<IpAddr>,
-}
-
-/// The policy, in an LB cluster with these addresses.
-pub fn policy(own: &OwnAddresses) -> ValidatingAdmissionPolicy {
+/// The policy, in an LB cluster that has `reserved` for itself.
+pub fn policy(reserved: &[IpNet]) -> ValidatingAdmissionPolicy {
     ValidatingAdmissionPolicy {
         metadata: ObjectMeta {
             name: Some(POLICY.into()),
@@ -60,7 +48,7 @@ pub fn policy(own: &OwnAddresses) -> ValidatingAdmissionPolicy {
                 // The garbage collector must be able to take its finalizer off what would be refused by now.
                 expression: format!("!has(object.metadata.deletionTimestamp) || ({BY_TENANT})"),
             }]),
-            variables: Some(variables(own)),
+            variables: Some(variables(reserved)),
             validations: Some(validations()),
             ..ValidatingAdmissionPolicySpec::default()
         }),
@@ -72,10 +60,9 @@ pub fn policy(own: &OwnAddresses) -> ValidatingAdmissionPolicy {
 const BY_TENANT: &str = "('system:serviceaccounts:' + request.namespace) in request.userInfo.groups";
 
 /// Whether the address `a` may be an endpoint's.
-const ALLOWED: &str = "isIP(a) && (variables.restricted \
-    ? variables.ranges.exists(r, r.containsIP(a)) \
-    : ip(a).isGlobalUnicast() && (variables.integrated \
-        || !(string(ip(a)) in variables.ownNodes || variables.ownRanges.exists(r, r.containsIP(a)))))";
+const ALLOWED: &str = "isIP(a) \
+    && (variables.restricted ? variables.ranges.exists(r, r.containsIP(a)) : ip(a).isGlobalUnicast()) \
+    && (variables.integrated || !variables.reserved.exists(r, r.containsIP(a)))";
 
 fn written(group: &str, version: &str, resources: &[&str]) -> NamedRuleWithOperations {
     NamedRuleWithOperations {
@@ -88,9 +75,8 @@ fn written(group: &str, version: &str, resources: &[&str]) -> NamedRuleWithOpera
     }
 }
 
-fn variables(own: &OwnAddresses) -> Vec<Variable> {
-    let ranges: Vec<_> = own.ranges.iter().map(|range| format!("cidr('{}')", range.trunc())).collect();
-    let nodes: Vec<_> = own.nodes.iter().map(|node| format!("'{}': true", node.to_canonical())).collect();
+fn variables(reserved: &[IpNet]) -> Vec<Variable> {
+    let reserved: Vec<_> = reserved.iter().map(|range| format!("cidr('{}')", range.trunc())).collect();
     let cidrs = "params.spec.allowedEndpointCIDRs";
     [
         // Of no one type: the fields of one kind are not those of another.
@@ -100,8 +86,7 @@ fn variables(own: &OwnAddresses) -> Vec<Variable> {
         ("restricted", format!("has({cidrs})")),
         ("ranges", format!("has({cidrs}) ? {cidrs}.filter(c, isCIDR(c)).map(c, cidr(c)) : []")),
         ("integrated", "has(params.spec.integrated) && params.spec.integrated".to_owned()),
-        ("ownRanges", format!("[{}]", ranges.join(", "))),
-        ("ownNodes", format!("{{{}}}", nodes.join(", "))),
+        ("reserved", format!("[{}]", reserved.join(", "))),
         (
             "refusedEndpoints",
             format!(
@@ -132,7 +117,8 @@ fn variables(own: &OwnAddresses) -> Vec<Variable> {
 }
 
 fn validations() -> Vec<Validation> {
-    let outside = "' lies outside of the addresses that endpoints of Cluster ' + params.metadata.name + ' may have'";
+    let outside =
+        "' lies outside of the addresses that endpoints of Cluster ' + params.metadata.name + ' may have'";
     let refused = |variable: &str, what: &str| Validation {
         expression: format!("size(variables.{variable}) == 0"),
         message_expression: Some(format!("'{what} ' + string(variables.{variable}[0]) + {outside}")),

@@ -1,7 +1,7 @@
 //! What does the LB cluster need for a member cluster? A `Cluster` to the objects that it owns.
 //!
 //! ```text
-//!  Cluster ─► Namespace tenant-<c>: ServiceAccount, Lease, quota, roles ─► the agent may write the synced kinds there
+//!  Cluster ─► Namespace tenant-<c>: ServiceAccount, Lease, quota, bindings ─► the agent may write the synced kinds there
 //!         └─► ClusterRole: read this Cluster          └─► the proxy and the controller may read its Secrets
 //!         └─► admission binding (see crate::admission): where endpoints may lie
 //! ```
@@ -19,7 +19,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota, ResourceQuotaSpec, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{
-    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+    ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -31,6 +31,10 @@ use crate::admission;
 
 /// The label that says which cluster an object was made for.
 pub const CLUSTER_LABEL: &str = "portolan.dev/cluster";
+
+/// The `ClusterRole` that says what an agent may do in its namespace: write the synced kinds, and nothing else. It is installed with the
+/// controller, which may hand it out without having it.
+pub const WRITER: &str = "portolan-tenant-agent";
 
 /// The `ClusterRole` that lets the proxy and the controller read a tenant's `Secret`s and `ConfigMap`s.
 pub const READER: &str = "portolan-tenant-reader";
@@ -53,21 +57,19 @@ pub struct Tenant {
     pub account: ServiceAccount,
     /// Its agent's sign of life, for the agent to fill in.
     pub lease: Lease,
-    /// What its agent may do in the namespace.
-    pub role: Role,
     /// That its agent may read its own `Cluster`.
     pub cluster_role: ClusterRole,
     /// That the proxy and the controller may read its `Secret`s and `ConfigMap`s.
     pub reader: RoleBinding,
     /// Binds `cluster_role`.
     pub cluster_binding: ClusterRoleBinding,
-    /// Binds `role`.
-    pub binding: RoleBinding,
+    /// That its agent may write the synced kinds.
+    pub writer: RoleBinding,
 }
 
 /// What `cluster` needs, where the platform's own accounts live in the namespace `system`. `None` for a `Cluster` that was not
-/// read from an API server, or is on its way out.
-pub fn tenant(cluster: &Cluster, system: &str) -> Option<Tenant> {
+/// read from an API server, or is on its way out. `counted`: whether quotas can count our kinds already (see [`quota_of_system`]).
+pub fn tenant(cluster: &Cluster, system: &str, counted: bool) -> Option<Tenant> {
     let name = cluster.metadata.name.as_deref()?;
     let uid = cluster.metadata.uid.clone()?;
     if cluster.metadata.deletion_timestamp.is_some() {
@@ -77,32 +79,37 @@ pub fn tenant(cluster: &Cluster, system: &str) -> Option<Tenant> {
     Some(Tenant {
         namespace: about.namespace(),
         admission: about.admission(),
-        quota: about.quota(cluster),
+        quota: about.quota(cluster, counted),
         account: ServiceAccount {
             metadata: about.inside(AGENT),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
         lease: Lease { metadata: about.inside(AGENT), ..Lease::default() },
-        role: Role { metadata: about.inside(AGENT), rules: Some(agent_rules()) },
         cluster_role: ClusterRole {
             metadata: about.outside(cluster_wide(name)),
-            rules: Some(vec![rule(&["portolan.dev"], &["clusters"], &READ).named(name)]),
+            rules: Some(vec![PolicyRule {
+                api_groups: Some(vec!["portolan.dev".into()]),
+                resources: Some(vec!["clusters".into()]),
+                resource_names: Some(vec![name.to_owned()]),
+                verbs: vec!["get".into(), "list".into(), "watch".into()],
+                ..PolicyRule::default()
+            }]),
             ..ClusterRole::default()
         },
         reader: RoleBinding {
             metadata: about.inside(READER),
-            role_ref: role_ref("ClusterRole", READER),
+            role_ref: role(READER),
             subjects: Some(vec![account(PROXY, system), account(CONTROLLER, system)]),
         },
         cluster_binding: ClusterRoleBinding {
             metadata: about.outside(cluster_wide(name)),
-            role_ref: role_ref("ClusterRole", &cluster_wide(name)),
+            role_ref: role(&cluster_wide(name)),
             subjects: Some(vec![account(AGENT, &about.namespace)]),
         },
-        binding: RoleBinding {
-            metadata: about.inside(AGENT),
-            role_ref: role_ref("Role", AGENT),
+        writer: RoleBinding {
+            metadata: about.inside(WRITER),
+            role_ref: role(WRITER),
             subjects: Some(vec![account(AGENT, &about.namespace)]),
         },
     })
@@ -111,21 +118,6 @@ pub fn tenant(cluster: &Cluster, system: &str) -> Option<Tenant> {
 /// The name of a cluster's objects outside of its namespace.
 pub fn cluster_wide(cluster: &str) -> String {
     format!("portolan-{}", tenant_namespace(cluster))
-}
-
-const READ: [&str; 3] = ["get", "list", "watch"];
-const WRITE: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
-
-/// What an agent may do in its namespace. Statuses are resources of their own, and not among these.
-fn agent_rules() -> Vec<PolicyRule> {
-    vec![
-        rule(&["portolan.dev"], &["httploadbalancers", "upstreampools", "nodesets"], &WRITE),
-        rule(&["discovery.k8s.io"], &["endpointslices"], &WRITE),
-        rule(&[""], &["secrets"], &WRITE),
-        // It is there already: a plain create, whose name nothing restricts, is not needed.
-        rule(&["coordination.k8s.io"], &["leases"], &["get", "create", "update", "patch"]).named(AGENT),
-        rule(&[""], &["serviceaccounts/token"], &["create"]).named(AGENT),
-    ]
 }
 
 struct About<'a> {
@@ -169,8 +161,8 @@ impl About<'_> {
     fn admission(&self) -> ValidatingAdmissionPolicyBinding {
         ValidatingAdmissionPolicyBinding {
             metadata: self.outside(cluster_wide(self.cluster)),
-            spec: Some(ValidatingAdmissionPolicyBindingSpec {
-                policy_name: Some(admission::POLICY.into()),
+            spec: ValidatingAdmissionPolicyBindingSpec {
+                policy_name: admission::POLICY.into(),
                 param_ref: Some(ParamRef {
                     name: Some(self.cluster.to_owned()),
                     parameter_not_found_action: Some("Deny".into()),
@@ -186,19 +178,17 @@ impl About<'_> {
                     }),
                     ..MatchResources::default()
                 }),
-                validation_actions: Some(vec!["Deny".into()]),
-            }),
+                validation_actions: vec!["Deny".into()],
+            },
         }
     }
 
-    fn quota(&self, cluster: &Cluster) -> ResourceQuota {
+    fn quota(&self, cluster: &Cluster, counted: bool) -> ResourceQuota {
         let limits = cluster.spec.limits.as_ref();
         let limit = limits.and_then(|limits| limits.load_balancers);
         let load_balancers = limit.map_or(CAP, |limit| limit.saturating_mul(2).saturating_add(HEADROOM));
-        let hard = [
-            ("count/httploadbalancers.portolan.dev", load_balancers),
-            ("count/upstreampools.portolan.dev", CAP),
-            ("count/nodesets.portolan.dev", 16),
+        let ours = OURS.into_iter().zip([load_balancers, CAP, 16]).filter(|_| counted);
+        let others = [
             ("count/endpointslices.discovery.k8s.io", CAP),
             ("count/secrets", CAP),
             ("count/leases.coordination.k8s.io", 16),
@@ -206,40 +196,51 @@ impl About<'_> {
             ("services", 0),
             ("persistentvolumeclaims", 0),
         ];
-        let hard = hard.map(|(name, count)| (name.to_owned(), Quantity(count.to_string())));
-        ResourceQuota {
-            metadata: self.inside("portolan"),
-            spec: Some(ResourceQuotaSpec { hard: Some(hard.into()), ..ResourceQuotaSpec::default() }),
-            ..ResourceQuota::default()
-        }
+        quota(self.inside(QUOTA), ours.chain(others))
     }
 }
 
-fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-    PolicyRule {
-        api_groups: Some(owned(groups)),
-        resources: Some(owned(resources)),
-        verbs: owned(verbs),
-        ..PolicyRule::default()
+/// What quotas are called.
+pub(crate) const QUOTA: &str = "portolan";
+
+/// How quotas call the kinds of ours that tenants write.
+const OURS: [&str; 3] = [
+    "count/httploadbalancers.portolan.dev",
+    "count/upstreampools.portolan.dev",
+    "count/nodesets.portolan.dev",
+];
+
+/// A quota in the platform's own namespace, where no tenant's objects belong. It tells whether quotas can count our kinds: Kubernetes
+/// learns to count a new kind half a minute after its definition, and until then refuses every object of it where a quota asks.
+pub fn quota_of_system(system: &str) -> ResourceQuota {
+    let metadata = ObjectMeta {
+        name: Some(QUOTA.into()),
+        namespace: Some(system.to_owned()),
+        labels: Some([(MANAGED_BY_LABEL.to_owned(), CONTROLLER.to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    quota(metadata, OURS.into_iter().zip([0; 3]))
+}
+
+/// Whether a quota counts our kinds.
+pub fn counts_ours(quota: &ResourceQuota) -> bool {
+    let used = quota.status.as_ref().and_then(|status| status.used.as_ref());
+    used.is_some_and(|used| OURS.iter().all(|&kind| used.contains_key(kind)))
+}
+
+fn quota<'a>(metadata: ObjectMeta, hard: impl IntoIterator<Item = (&'a str, u32)>) -> ResourceQuota {
+    let hard = hard.into_iter().map(|(name, count)| (name.to_owned(), Quantity(count.to_string()))).collect();
+    ResourceQuota {
+        metadata,
+        spec: Some(ResourceQuotaSpec { hard: Some(hard), ..ResourceQuotaSpec::default() }),
+        ..ResourceQuota::default()
     }
 }
 
-trait Named {
-    fn named(self, name: &str) -> Self;
-}
-
-impl Named for PolicyRule {
-    /// For the object of that name alone.
-    fn named(self, name: &str) -> Self {
-        Self { resource_names: Some(vec![name.to_owned()]), ..self }
-    }
-}
-
-fn role_ref(kind: &str, name: &str) -> RoleRef {
+fn role(name: &str) -> RoleRef {
     RoleRef {
         api_group: Some("rbac.authorization.k8s.io".into()),
-        kind: kind.to_owned(),
+        kind: "ClusterRole".into(),
         name: name.to_owned(),
     }
 }

@@ -8,11 +8,13 @@
 //! A metric that is not in the table cannot be registered; each label states its bound there.
 
 mod cells;
+mod controller;
 mod handles;
 mod metrics;
 mod reference;
 mod table;
 
+pub use controller::{CONTROLLER_METRICS, Controlled, ControllerMetrics};
 pub use handles::{ClusterMetrics, Connect, ConnectionGuard, Handshake, ListenerMetrics};
 pub use metrics::{Metrics, PoolEndpoints, Reload};
 pub use prometheus::IntCounter;

@@ -186,7 +186,7 @@ fn labels(metric: &Metric) -> Vec<&'static str> {
     metric.labels.iter().map(|label| label.name).collect()
 }
 
-fn opts(metric: &Metric) -> Opts {
+pub(crate) fn opts(metric: &Metric) -> Opts {
     Opts::new(metric.name, metric.help)
 }
 
@@ -194,15 +194,15 @@ fn histogram_opts(metric: &Metric) -> HistogramOpts {
     HistogramOpts::new(metric.name, metric.help).buckets(bounds())
 }
 
-fn counters(metric: &Metric) -> Result<IntCounterVec, prometheus::Error> {
+pub(crate) fn counters(metric: &Metric) -> Result<IntCounterVec, prometheus::Error> {
     IntCounterVec::new(opts(metric), &labels(metric))
 }
 
-fn gauges(metric: &Metric) -> Result<IntGaugeVec, prometheus::Error> {
+pub(crate) fn gauges(metric: &Metric) -> Result<IntGaugeVec, prometheus::Error> {
     IntGaugeVec::new(opts(metric), &labels(metric))
 }
 
-fn registered<C: Collector + Clone + 'static>(
+pub(crate) fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, prometheus::Error> {

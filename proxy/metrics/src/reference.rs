@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::table::{Kind, METRICS};
+use crate::controller::CONTROLLER_METRICS;
+use crate::table::{Kind, METRICS, Metric};
 
 /// `deploy/docs/metrics.md`.
 pub fn reference() -> String {
@@ -10,7 +11,17 @@ pub fn reference() -> String {
         "# Metrics\n\nGenerated from the table in `proxy/metrics`; `portolan` serves them as `/metrics` on the admin port. \
          A label states what bounds the number of its values.\n\n| metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
     );
-    for metric in METRICS {
+    rows(&mut page, METRICS);
+    page.push_str(
+        "\n## Of the controller\n\n`portolan controller` has these, and `portolan_build_info`.\n\n\
+         | metric | kind | labels | what it says |\n| --- | --- | --- | --- |\n",
+    );
+    rows(&mut page, CONTROLLER_METRICS);
+    page
+}
+
+fn rows(page: &mut String, metrics: &[Metric]) {
+    for metric in metrics {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -21,7 +32,6 @@ pub fn reference() -> String {
         // Writing into a string cannot fail.
         let _ = writeln!(page, "| `{}` | {kind} | {} | {} |", metric.name, labels.join("; "), metric.help);
     }
-    page
 }
 
 #[cfg(test)]
@@ -41,7 +51,7 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules() {
-        for metric in METRICS {
+        for metric in METRICS.iter().chain(CONTROLLER_METRICS) {
             assert!(metric.name.starts_with("portolan_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
             assert_eq!(metric.name.ends_with("_duration_seconds"), metric.kind == Kind::Histogram);

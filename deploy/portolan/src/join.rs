@@ -1,0 +1,59 @@
+//! `portolan join`: what a member cluster needs, printed or applied.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use portolan_controller::join::{Server, credential, manifests};
+
+use crate::print;
+
+#[derive(Args)]
+pub(crate) struct JoinArgs {
+    /// The name of its Cluster in the LB cluster.
+    cluster: String,
+    /// How to reach the LB cluster. Without it, as kubectl does: by $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of it other than its current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The image of the agent.
+    #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")))]
+    image: String,
+    /// Apply it in the member cluster, instead of printing it.
+    #[arg(long, requires = "member_kubeconfig")]
+    apply: bool,
+    /// How to reach the member cluster.
+    #[arg(long, value_name = "FILE", requires = "apply")]
+    member_kubeconfig: Option<PathBuf>,
+    /// A context of it other than its current one.
+    #[arg(long, value_name = "CONTEXT", requires = "member_kubeconfig")]
+    member_context: Option<String>,
+}
+
+pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {
+    portolan_certs::install_provider().context("cannot use the cryptography library")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
+    if let Some(url) = &args.server {
+        anyhow::ensure!(url.starts_with("https://"), "--server {url:?} is no URL that starts with https://");
+    }
+    let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
+    let credential = credential(&lb_cluster, &args.cluster, args.server.as_deref()).await?;
+    let manifests = manifests(&credential, &args.image)?;
+    if !args.apply {
+        print::out(&portolan_api::to_yaml(&manifests))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let member = Server::of(args.member_kubeconfig, args.member_context).await?;
+    member.apply(&manifests, |what| print::err(&format!("applied {what}\n"))).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,131 @@
+//! What does a member cluster need in order to join? A credential of the LB cluster, and the agent.
+//!
+//! ```text
+//!  kubeconfig of the LB cluster ─► Cluster, its ServiceAccount ─► token ─► Credential ─┐
+//!  deploy/manifests/agent.yaml ────────────────────────────────────────────────────────┴─► manifests ─► printed, or applied
+//! ```
+//!
+//! It needs somebody who may read `Cluster`s and make tokens in tenant namespaces. Nothing is written in the LB cluster.
+
+mod credential;
+mod manifests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::discovery::{Scope, pinned_kind};
+use kube::{Client, Config};
+use portolan_api::YamlError;
+use serde_json::Value;
+
+pub use self::credential::{Credential, credential};
+pub use self::manifests::manifests;
+use crate::version::{TooOld, check_member};
+
+/// Opening a connection takes no longer.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Who applies manifests in member clusters.
+const MANAGER: &str = "portolan-join";
+
+/// Why a cluster cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A kubeconfig.
+    #[error("cannot use the kubeconfig{}", shown(.0.as_ref()))]
+    Kubeconfig(Option<PathBuf>, #[source] Box<KubeconfigError>),
+    /// What a kubeconfig says.
+    #[error("cannot talk to {0}")]
+    Connect(String, #[source] Box<kube::Error>),
+    /// A request.
+    #[error("{0}")]
+    Request(String, #[source] Box<kube::Error>),
+    /// Nobody declared that cluster.
+    #[error("the LB cluster has no Cluster {cluster:?}{}: apply one first", known(.there))]
+    NoCluster {
+        /// Which.
+        cluster: String,
+        /// The clusters that there are.
+        there: Vec<String>,
+    },
+    /// What the controller makes is not there.
+    #[error("{what} is not there after {waited:?}: does `portolan controller` run in the LB cluster?")]
+    NotProvisioned {
+        /// What.
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The server handed out no token.
+    #[error("the LB cluster made no token for the account {0}")]
+    NoToken(String),
+    /// The manifests that are built in.
+    #[error("the manifests of the agent cannot be read")]
+    Manifests(#[from] YamlError),
+    /// The member cluster.
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
+}
+
+fn shown(file: Option<&PathBuf>) -> String {
+    file.map(|file| format!(" {}", file.display())).unwrap_or_default()
+}
+
+fn known(there: &[String]) -> String {
+    if there.is_empty() { String::new() } else { format!(", but: {}", there.join(", ")) }
+}
+
+/// An API server, as a person reaches it.
+pub struct Server {
+    client: Client,
+    url: String,
+    /// PEM, base64: what the server's certificate is verified against. The machine's own trust store without.
+    authority: Option<Vec<u8>>,
+}
+
+impl Server {
+    /// The one that a kubeconfig says; without, that of `$KUBECONFIG` or `~/.kube/config`. rustls' process-wide provider has to be
+    /// installed.
+    pub async fn of(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Self, JoinError> {
+        let wrong = |error| JoinError::Kubeconfig(kubeconfig.clone(), Box::new(error));
+        let read = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
+        let authority = credential::authority(&read, context.as_deref());
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        let mut config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
+        config.connect_timeout = Some(CONNECT);
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        match Client::try_from(config) {
+            Ok(client) => Ok(Self { client, url, authority }),
+            Err(error) => Err(JoinError::Connect(url, Box::new(error))),
+        }
+    }
+
+    /// Applies manifests there, in their order, by server-side apply. What each is called is told as it is done.
+    pub async fn apply(&self, manifests: &[Value], mut done: impl FnMut(&str)) -> Result<(), JoinError> {
+        let info: Info = self.client.apiserver_version().await.map_err(|error| {
+            JoinError::Request(format!("{} does not say its version", self.url), Box::new(error))
+        })?;
+        check_member(&info)?;
+        for manifest in manifests {
+            let text = |path: &str| manifest.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+            let what = format!("{kind} {name}");
+            let wrong = |error| JoinError::Request(format!("cannot apply {what}"), Box::new(error));
+            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+            let kind = GroupVersionKind::gvk(group, version, kind);
+            let (resource, capabilities) = pinned_kind(&self.client, &kind).await.map_err(wrong)?;
+            let objects: Api<DynamicObject> = match capabilities.scope {
+                Scope::Cluster => Api::all_with(self.client.clone(), &resource),
+                Scope::Namespaced => {
+                    Api::namespaced_with(self.client.clone(), text("/metadata/namespace"), &resource)
+                }
+            };
+            let params = PatchParams::apply(MANAGER).force();
+            objects.patch(name, &params, &Patch::Apply(manifest)).await.map_err(wrong)?;
+            done(&what);
+        }
+        Ok(())
+    }
+}

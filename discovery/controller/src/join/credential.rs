@@ -1,0 +1,119 @@
+//! What an agent talks to the LB cluster with.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, ListParams, PostParams};
+use kube::config::{Kubeconfig, NamedCluster};
+use kube::core::DeserializeGuard;
+use kube::{Client, ResourceExt};
+use portolan_api::contract::AGENT;
+use portolan_api::kinds::Cluster;
+use portolan_model::id::tenant_namespace;
+use serde_json::Value;
+
+use super::{JoinError, Server};
+use crate::tenant::WRITER;
+
+/// So long a token is good; the agent renews it every day.
+const TOKEN: Duration = Duration::from_secs(7 * 24 * 3600);
+/// So long what the controller makes is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// What Kubernetes puts into every namespace: what pods verify its API server against.
+const ROOT_CA: &str = "kube-root-ca.crt";
+
+/// What an agent talks to the LB cluster with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// The name of its `Cluster`.
+    pub cluster: String,
+    /// Its namespace there.
+    pub namespace: String,
+    /// The URL of the API server, as the member cluster reaches it.
+    pub server: String,
+    /// PEM: what the server's certificate is verified against. The agent's own trust store without.
+    pub authority: Option<Vec<u8>>,
+    /// The token.
+    pub token: String,
+}
+
+/// A new credential for that cluster, with a URL in place of the server's own if the member cluster needs another.
+pub async fn credential(server: &Server, cluster: &str, url: Option<&str>) -> Result<Credential, JoinError> {
+    let client = &server.client;
+    let failed = |what: String| move |error| JoinError::Request(what, Box::new(error));
+    let clusters = Api::<DeserializeGuard<Cluster>>::all(client.clone());
+    let reading = || failed(format!("cannot read Cluster {cluster} of {}", server.url));
+    if clusters.get_opt(cluster).await.map_err(reading())?.is_none() {
+        let there = clusters.list(&ListParams::default().limit(20)).await.map_err(reading())?;
+        let there = there.iter().map(ResourceExt::name_any).collect();
+        return Err(JoinError::NoCluster { cluster: cluster.to_owned(), there });
+    }
+    let namespace = tenant_namespace(cluster);
+    provisioned(client, &namespace).await?;
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: i64::try_from(TOKEN.as_secs()).ok(),
+            ..TokenRequestSpec::default()
+        }),
+        ..TokenRequest::default()
+    };
+    let account = format!("{namespace}/{AGENT}");
+    let made = accounts.create_token_request(AGENT, &PostParams::default(), &request).await;
+    let made = made.map_err(failed(format!("cannot make a token for the account {account}")))?;
+    let token = made.status.and_then(|status| status.token).filter(|token| !token.is_empty());
+    let token = token.ok_or(JoinError::NoToken(account))?;
+    let authority = match (&server.authority, url) {
+        // Another name of the server may have another certificate: the server's own authority is the best guess.
+        (Some(authority), _) => Some(authority.clone()),
+        (None, _) => root_ca(client, &namespace).await.map_err(failed(format!("cannot read {ROOT_CA}")))?,
+    };
+    let server = url.unwrap_or(&server.url).trim_end_matches('/').to_owned();
+    Ok(Credential { cluster: cluster.to_owned(), namespace, server, authority, token })
+}
+
+/// Waits for what the controller makes last.
+async fn provisioned(client: &Client, namespace: &str) -> Result<(), JoinError> {
+    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), namespace);
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), namespace);
+    let look = async {
+        loop {
+            if bindings.get_opt(WRITER).await?.is_some() && accounts.get_opt(AGENT).await?.is_some() {
+                return Ok::<(), kube::Error>(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let what = format!("the ServiceAccount {namespace}/{AGENT}");
+    match tokio::time::timeout(PATIENCE, look).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(JoinError::Request(format!("cannot read {what}"), Box::new(error))),
+        Err(_) => Err(JoinError::NotProvisioned { what, waited: PATIENCE }),
+    }
+}
+
+async fn root_ca(client: &Client, namespace: &str) -> kube::Result<Option<Vec<u8>>> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
+    let map = maps.get_opt(ROOT_CA).await?;
+    Ok(map.and_then(|map| map.data?.remove("ca.crt")).map(String::into_bytes))
+}
+
+/// PEM: what the server of a kubeconfig is verified against, if that says it.
+pub(super) fn authority(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<Vec<u8>> {
+    let current = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|context| context.name == current)?;
+    let wanted = &context.context.as_ref()?.cluster;
+    let NamedCluster { cluster, .. } = kubeconfig.clusters.iter().find(|cluster| cluster.name == *wanted)?;
+    let cluster = cluster.as_ref()?;
+    if let Some(data) = &cluster.certificate_authority_data {
+        let decoded = serde_json::from_value::<ByteString>(Value::from(data.as_str()));
+        return decoded.ok().map(|ByteString(pem)| pem);
+    }
+    // Whatever is wrong with the file, the client says when it is used.
+    std::fs::read(cluster.certificate_authority.as_ref()?).ok()
+}
