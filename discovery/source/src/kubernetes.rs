@@ -95,30 +95,11 @@ impl KubernetesSource {
     /// Starts to watch. The first batch holds everything; others come as it changes. Runs on the tokio runtime that this is
     /// called on.
     pub fn start(server: &ApiServer, options: KubernetesOptions, batches: mpsc::Sender<Batch>) -> Self {
-        let status = SourceStatus::default();
         let (health, healths) = watch::channel(Health::Unknown);
         let (outage, outages) = watch::channel(None);
         let (words, inbox) = mpsc::channel(WORDS);
-        let supervisor = Supervisor {
-            server: server.clone(),
-            known: Known::new(options.checks, options.namespace.clone()),
-            options,
-            status: status.clone(),
-            tasks: HashMap::new(),
-            last_task: 0,
-            words,
-            outages,
-            streams: Arc::new(AtomicBool::new(true)),
-            journal: None,
-            renewing: false,
-            mend: None,
-            began: Instant::now(),
-            pending: Vec::new(),
-            burst: None,
-            untold: None,
-            first: true,
-            restored: false,
-        };
+        let supervisor = Supervisor::new(server.clone(), options, words, outages);
+        let status = supervisor.status.clone();
         let probe = tokio::spawn(probe::probe(server.client.clone(), health, outage));
         let supervisor = tokio::spawn(supervisor.run(inbox, healths, batches));
         Self { status, tasks: [probe, supervisor] }
@@ -188,6 +169,34 @@ struct Mend {
 }
 
 impl Supervisor {
+    fn new(
+        server: ApiServer,
+        options: KubernetesOptions,
+        words: mpsc::Sender<Word>,
+        outages: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        Self {
+            server,
+            known: Known::new(options.checks, options.namespace.clone()),
+            options,
+            status: SourceStatus::default(),
+            tasks: HashMap::new(),
+            last_task: 0,
+            words,
+            outages,
+            streams: Arc::new(AtomicBool::new(true)),
+            journal: None,
+            renewing: false,
+            mend: None,
+            began: Instant::now(),
+            pending: Vec::new(),
+            burst: None,
+            untold: None,
+            first: true,
+            restored: false,
+        }
+    }
+
     /// Until nobody receives any more.
     async fn run(
         mut self,
@@ -354,10 +363,14 @@ impl Supervisor {
                 if change.delta.is_none() && *self.known.versions() != before {
                     self.untold.get_or_insert_with(Instant::now);
                 }
-                if let Some(journal) = self.journal.as_ref().filter(|_| change.keep)
-                    && (change.delta.is_some() || task.keep_all)
-                {
-                    journal.keep(&change.id, &item);
+                if let Some(journal) = &self.journal {
+                    match &change.delta {
+                        Some(Delta::Delete(id)) => journal.gone(id),
+                        delta if change.keep && (delta.is_some() || task.keep_all) => {
+                            journal.keep(&change.id, &item);
+                        }
+                        _ => {}
+                    }
                 }
                 if collection.kind == Kind::Cluster && change.delta.is_some() {
                     for collection in in_namespace(&tenant_namespace(&change.id.name)) {
@@ -419,7 +432,8 @@ impl Supervisor {
             }
             self.push(Some(Delta::Delete(id)));
         }
-        self.is_well(&Subject::Collection(collection.clone()));
+        // Nobody wants to know any more how it is.
+        let _ = self.status.well(&Subject::Collection(collection.clone()), now());
     }
 
     fn push(&mut self, delta: Option<Delta>) {
@@ -497,3 +511,6 @@ async fn reserved(batches: &mpsc::Sender<Batch>, due: Option<Instant>) -> Option
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! An object is read by itself, from the text that the server sent: what does not fit its type concerns nobody else. Cost: one
 //! pass over the text, a second one where something is wrong, to name the field.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource as _;
@@ -90,7 +92,10 @@ pub(crate) fn is_by_namespace(kind: Kind) -> bool {
 
 /// Reads the text of an object.
 pub(crate) fn read(kind: Kind, text: &str, checks: &Checks, names: &mut Names) -> Read {
-    typed!(kind, T => read_as::<T>(text, checks, names))
+    // A reader that panics must not take the watches with it.
+    let read = catch_unwind(AssertUnwindSafe(|| typed!(kind, T => read_as::<T>(text, checks, names))));
+    let failed = || Condition::new(ConditionType::Accepted, Reason::Invalid, "", "the reader failed");
+    read.unwrap_or_else(|_| Read::Invalid(vec![failed()]))
 }
 
 fn read_as<R: Resource + DeserializeOwned>(text: &str, checks: &Checks, names: &mut Names) -> Read {

@@ -39,7 +39,16 @@ fn help_of_each_command() {
         assert!(text(&output.stdout).contains("Usage:"), "{args:?}: {}", text(&output.stdout));
     }
     assert_eq!(portolan(&["--version"]).status.code(), Some(0));
-    for args in [&["nonsense"][..], &["run"], &["check"], &["explain", "--config", "."]] {
+    for args in [
+        &["nonsense"][..],
+        &["run"],
+        &["run", "--config", ".", "--kubernetes"],
+        &["run", "--config", ".", "--state-dir", "state"],
+        &["run", "--kubeconfig", "kubeconfig"],
+        &["run", "--kubernetes", "--context", "lb"],
+        &["check"],
+        &["explain", "--config", "."],
+    ] {
         let output = portolan(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(!output.stderr.is_empty());
@@ -83,11 +92,13 @@ fn check_names_what_only_the_compiler_knows() {
 }
 
 #[test]
-fn a_folder_that_is_none() {
+fn a_folder_or_a_kubeconfig_that_is_none() {
     for args in [
         &["check", "/nowhere/at/all"][..],
         &["run", "--config", "/nowhere/at/all"],
         &["explain", "--config", "/nowhere/at/all", "http://x/"],
+        &["run", "--kubernetes", "--kubeconfig", "/nowhere/at/all"],
+        &["explain", "--kubernetes", "--kubeconfig", "/nowhere/at/all", "http://x/"],
     ] {
         let output = portolan(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
