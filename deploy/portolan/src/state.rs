@@ -183,8 +183,10 @@ impl portolan_admin::State for State {
         match (inner.in_force, &inner.stopped_by) {
             (false, _) => {
                 let yet = "no configuration is in force yet".to_owned();
-                let why = self.source.troubles().into_iter().next();
-                Some(why.map_or(yet.clone(), |it| format!("{yet}: {}: {}", it.subject, it.reason)))
+                match self.source.troubles().into_iter().next() {
+                    Some(why) => Some(format!("{yet}: {}: {}", why.subject, why.reason)),
+                    None => Some(yet),
+                }
             }
             (true, Some(error)) => Some(error.clone()),
             (true, None) if inner.plan.proxy.listeners.is_empty() => {
