@@ -14,5 +14,6 @@ pub mod ledger;
 pub mod names;
 pub mod notices;
 pub mod objects;
+pub mod run;
 pub mod translate;
 pub mod view;

@@ -130,9 +130,20 @@ pub(super) fn may(
         (Kind::Pool | Kind::Secret, Op::Delete) => !found.is_named(ledger, id),
         (Kind::Slice, Op::Delete) => {
             let pool = Id::new(Kind::Pool, names::pool_of_slice(&id.name));
-            matches!(ledger.wanted(&pool), Want::Digest(_)) || !found.is_named(ledger, &pool)
+            let wanted = matches!(ledger.wanted(&pool), Want::Digest(_)) && ledger.is_settled(&pool);
+            wanted || !found.is_named(ledger, &pool)
         }
-        (Kind::NodeSet | Kind::Secret | Kind::Pool | Kind::Slice, Op::Apply)
+        (Kind::Pool, Op::Apply) => {
+            let copies = match sources.get(id) {
+                Some(Source::Pool(source)) => copies.get(source),
+                _ => None,
+            };
+            let slices =
+                copies.into_iter().flatten().map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) });
+            let nodes = Id::new(Kind::NodeSet, names::NODE_SET);
+            !slices.chain([nodes]).any(|needed| ledger.is_to_come(&needed))
+        }
+        (Kind::NodeSet | Kind::Secret | Kind::Slice, Op::Apply)
         | (Kind::NodeSet | Kind::LoadBalancer, Op::Delete) => true,
     }
 }

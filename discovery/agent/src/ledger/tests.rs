@@ -1,1 +1,175 @@
+use super::*;
 
+const PACE: Pace = Pace { rate: 10.0, burst: 20.0, in_flight: 2, quiet: Duration::from_millis(10) };
+
+struct Clock(Instant);
+
+impl Clock {
+    fn at(&self, millis: u64) -> Instant {
+        self.0 + Duration::from_millis(millis)
+    }
+}
+
+fn start() -> (Ledger<&'static str>, Clock) {
+    (Ledger::new(PACE), Clock(Instant::now()))
+}
+
+fn next(ledger: &mut Ledger<&'static str>, now: Instant) -> Next<&'static str> {
+    ledger.next(now, |_, _, _| true)
+}
+
+const ZERO: Duration = Duration::ZERO;
+
+#[test]
+fn only_what_differs_is_written() {
+    let (mut ledger, clock) = start();
+    ledger.have(&"same", Some(1), 5, clock.at(0));
+    ledger.want(&"same", Want::Digest(1), clock.at(0), ZERO);
+    ledger.have(&"changed", Some(1), 5, clock.at(0));
+    ledger.want(&"changed", Want::Digest(2), clock.at(1), ZERO);
+    ledger.have(&"left", Some(1), 5, clock.at(0));
+    ledger.want(&"left", Want::Nothing, clock.at(2), ZERO);
+    ledger.have(&"held", Some(1), 5, clock.at(0));
+    ledger.want(&"held", Want::Held, clock.at(3), ZERO);
+    ledger.have(&"unknown", Some(1), 5, clock.at(0));
+    // A change waits a moment for others.
+    assert_eq!(next(&mut ledger, clock.at(3)), Next::Wait(Some(clock.at(11))));
+    assert_eq!(next(&mut ledger, clock.at(12)), Next::Do("changed", Op::Apply));
+    assert_eq!(next(&mut ledger, clock.at(12)), Next::Do("left", Op::Delete));
+    // So many at once.
+    assert_eq!(next(&mut ledger, clock.at(12)), Next::Wait(None));
+    ledger.done(&"changed", &Outcome::Done(Some((2, 6))), clock.at(20), 0.5);
+    ledger.done(&"left", &Outcome::Done(None), clock.at(20), 0.5);
+    assert_eq!(next(&mut ledger, clock.at(100)), Next::Wait(None));
+    assert_eq!(ledger.pending(), 0);
+    assert!(ledger.is_right(&"changed") && !ledger.is_right(&"held") && !ledger.is_there(&"left"));
+}
+
+#[test]
+fn what_changes_while_it_is_written_is_written_again_once() {
+    let (mut ledger, clock) = start();
+    ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
+    for digest in 2..9 {
+        ledger.want(&"a", Want::Digest(digest), clock.at(11), ZERO);
+    }
+    assert_eq!(next(&mut ledger, clock.at(100)), Next::Wait(None));
+    ledger.done(&"a", &Outcome::Done(Some((1, 6))), clock.at(100), 0.5);
+    assert_eq!(next(&mut ledger, clock.at(110)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Done(Some((8, 7))), clock.at(120), 0.5);
+    // The watch is behind, and changes nothing.
+    ledger.have(&"a", Some(1), 6, clock.at(121));
+    assert_eq!(next(&mut ledger, clock.at(200)), Next::Wait(None));
+    // An edit by somebody else is undone.
+    ledger.have(&"a", Some(77), 9, clock.at(300));
+    assert_eq!(next(&mut ledger, clock.at(310)), Next::Do("a", Op::Apply));
+}
+
+#[test]
+fn a_change_that_is_taken_back_is_no_write() {
+    let (mut ledger, clock) = start();
+    ledger.have(&"a", Some(1), 1, clock.at(0));
+    ledger.want(&"a", Want::Digest(2), clock.at(0), ZERO);
+    ledger.want(&"a", Want::Digest(1), clock.at(5), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(100)), Next::Wait(None));
+}
+
+#[test]
+fn writes_keep_the_pace() {
+    let (mut ledger, clock) = start();
+    let keys: Vec<&'static str> = (0..60).map(|n| &*Box::leak(format!("k{n}").into_boxed_str())).collect();
+    for key in &keys {
+        ledger.want(key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    let mut written = 0;
+    for millis in 10..=2010 {
+        while let Next::Do(key, _) = next(&mut ledger, clock.at(millis)) {
+            ledger.done(&key, &Outcome::Done(Some((1, 1))), clock.at(millis), 0.5);
+            written += 1;
+        }
+    }
+    // Twenty at once, and ten a second for two seconds.
+    assert_eq!(written, 40);
+}
+
+#[test]
+fn what_is_refused_waits_long_unless_something_else_is_wanted() {
+    let (mut ledger, clock) = start();
+    ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
+    assert!(ledger.is_to_come(&"a"));
+    ledger.done(&"a", &Outcome::Refused, clock.at(20), 1.0);
+    // It stands in nobody's way.
+    assert!(ledger.is_settled(&"a") && !ledger.is_to_come(&"a") && ledger.reachable());
+    assert_eq!(next(&mut ledger, clock.at(1000)), Next::Wait(Some(clock.at(30_020))));
+    ledger.want(&"a", Want::Digest(2), clock.at(1000), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(1010)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Refused, clock.at(1020), 0.0);
+    assert_eq!(next(&mut ledger, clock.at(16_019)), Next::Wait(Some(clock.at(16_020))));
+    assert_eq!(next(&mut ledger, clock.at(16_020)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Refused, clock.at(16_020), 1.0);
+    assert_eq!(next(&mut ledger, clock.at(20_000)), Next::Wait(Some(clock.at(76_020))));
+}
+
+#[test]
+fn an_api_server_that_is_away_is_asked_by_one_write_at_a_time() {
+    let (mut ledger, clock) = start();
+    for key in ["a", "b", "c"] {
+        ledger.want(&key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Unreachable, clock.at(20), 1.0);
+    assert!(!ledger.reachable());
+    // Nobody before the pause is over; then another one, alone.
+    assert_eq!(next(&mut ledger, clock.at(100)), Next::Wait(Some(clock.at(220))));
+    assert_eq!(next(&mut ledger, clock.at(220)), Next::Do("b", Op::Apply));
+    assert_eq!(next(&mut ledger, clock.at(230)), Next::Wait(None));
+    let mut now = 230;
+    for _ in 0..20 {
+        ledger.done(&"b", &Outcome::Unreachable, clock.at(now), 1.0);
+        assert!(
+            matches!(next(&mut ledger, clock.at(now)), Next::Wait(Some(at)) if at <= clock.at(now + 10_000))
+        );
+        now += 10_000;
+        while let Next::Do(key, _) = next(&mut ledger, clock.at(now)) {
+            if key != "b" {
+                ledger.done(&key, &Outcome::Unreachable, clock.at(now), 0.0);
+                now += 10_000;
+            }
+        }
+    }
+    // Days later it is back: everything is written at once.
+    ledger.done(&"b", &Outcome::Done(Some((1, 1))), clock.at(now), 1.0);
+    assert!(ledger.reachable());
+    let mut rest = [next(&mut ledger, clock.at(now + 10)), next(&mut ledger, clock.at(now + 10))];
+    rest.sort_by_key(|next| format!("{next:?}"));
+    assert_eq!(rest, [Next::Do("a", Op::Apply), Next::Do("c", Op::Apply)]);
+}
+
+#[test]
+fn what_may_not_be_done_yet_is_passed_over() {
+    let (mut ledger, clock) = start();
+    for key in ["late", "now"] {
+        ledger.want(&key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    let may = |ledger: &Ledger<&'static str>, key: &&'static str, _: Op| {
+        *key != "late" || !ledger.is_to_come(&"now")
+    };
+    assert_eq!(ledger.next(clock.at(10), may), Next::Do("now", Op::Apply));
+    assert_eq!(ledger.next(clock.at(10), may), Next::Wait(None));
+    ledger.done(&"now", &Outcome::Done(Some((1, 1))), clock.at(10), 0.5);
+    assert_eq!(ledger.next(clock.at(10), may), Next::Do("late", Op::Apply));
+}
+
+#[test]
+fn a_delay_holds_and_is_given_up_with_the_wish() {
+    let (mut ledger, clock) = start();
+    ledger.have(&"a", Some(1), 1, clock.at(0));
+    ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
+    ledger.want(&"a", Want::Nothing, clock.at(0), Duration::from_secs(10));
+    // To say it again does not put it off again.
+    ledger.want(&"a", Want::Nothing, clock.at(5000), Duration::from_secs(10));
+    assert_eq!(next(&mut ledger, clock.at(5000)), Next::Wait(Some(clock.at(10_000))));
+    ledger.want(&"a", Want::Digest(2), clock.at(6000), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(6010)), Next::Do("a", Op::Apply));
+}

@@ -1,0 +1,329 @@
+//! What follows from what was touched: which objects are wanted in either cluster, and who is to be told what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use portolan_api::kinds::Reach;
+
+use super::place::Users;
+use super::{Keeper, Kept, MemberId, Source, companion_of};
+use crate::ledger::Want;
+use crate::names;
+use crate::notices::{Side, Told};
+use crate::objects::{Body, Id, Kind, digest};
+use crate::translate::{self, PoolSource, class, companion, nodes, pool, status};
+use crate::view::{Key, Name, Settings, StatusEntry};
+
+/// How long proxies may take to turn away from node ports before these go.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is to be looked at in a settlement.
+#[derive(Default)]
+struct Work {
+    pools: BTreeSet<PoolSource>,
+    services: BTreeSet<Key>,
+    secrets: BTreeSet<Key>,
+    companions: BTreeSet<Key>,
+}
+
+impl Keeper {
+    /// Looks again at what was touched.
+    pub fn settle(&mut self, now: Instant) {
+        let Some(settings) = self.settings().cloned() else { return };
+        if !self.synced {
+            if !self.view.listed() || !self.clusters.listed() || !self.found.listed() {
+                return;
+            }
+            self.synced = true;
+            self.view.touch_all();
+            for (id, found) in self.found.iter() {
+                self.lb.have(&id, Some(found.digest), found.version, now);
+            }
+        }
+        let touched = self.view.take_touched();
+        let mut ingresses = touched.ingresses;
+        if touched.all {
+            ingresses.extend(self.view.ingresses.iter().map(|(key, _)| key.clone()));
+            ingresses.extend(self.kept.keys().cloned());
+        }
+        let mut work = Work { services: touched.services, secrets: touched.secrets, ..Work::default() };
+        if touched.all {
+            work.pools.extend(self.pools.keys().cloned());
+            let services = self.view.services.iter();
+            work.services
+                .extend(services.filter(|(_, it)| it.companion.is_some()).map(|(key, _)| key.clone()));
+        }
+        for key in ingresses {
+            self.translate(&settings, &key, &mut work, now);
+        }
+        for service in &work.services {
+            work.pools.extend(pools_of(&self.pools, service));
+            work.companions.insert(companion_of(service));
+            work.companions.insert(service.clone());
+        }
+        if touched.nodes {
+            let body = Body::NodeSet(nodes::set(&self.view, self.address));
+            self.want(Id::new(Kind::NodeSet, names::NODE_SET), Source::NodeSet, Some(body.digest()), now);
+        }
+        for source in &work.pools {
+            self.settle_pool(&settings, source, now);
+        }
+        for (slice, service) in touched.slices {
+            let sources: Vec<PoolSource> = pools_of(&self.pools, &service).collect();
+            for source in sources {
+                self.settle_slice(&settings, &source, &service, &slice, now);
+            }
+        }
+        for secret in &work.secrets {
+            let content = self.view.secrets.get(secret).copied();
+            let content = content.filter(|_| self.secrets.contains_key(secret));
+            let id = Id::new(Kind::Secret, names::secret(&secret.namespace, &secret.name));
+            self.want(id, Source::Secret(secret.clone()), content, now);
+        }
+        for companion in &work.companions {
+            self.settle_companion(companion, now);
+        }
+        if touched.all {
+            // What nobody wants, and nothing was made of.
+            let unwanted: Vec<Id> =
+                self.found.iter().map(|(id, _)| id).filter(|id| !self.sources.contains_key(id)).collect();
+            for id in unwanted {
+                self.lb.want(&id, Want::Nothing, now, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Says whether an object is wanted, and where it comes from.
+    fn want(&mut self, id: Id, source: Source, digest: Option<u64>, now: Instant) {
+        match digest {
+            Some(digest) => {
+                self.lb.want(&id, Want::Digest(digest), now, Duration::ZERO);
+                self.sources.insert(id, source);
+            }
+            None => {
+                self.lb.want(&id, Want::Nothing, now, Duration::ZERO);
+                self.refused.remove(&id);
+                self.sources.remove(&id);
+            }
+        }
+    }
+
+    fn translate(&mut self, settings: &Settings, key: &Key, work: &mut Work, now: Instant) {
+        let id = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
+        let ingress = self.view.ingresses.get(key);
+        let translation = ingress
+            .map(|ingress| translate::ingress(&self.view, settings, &self.cluster, key, ingress))
+            .unwrap_or_default();
+        let owner = ingress.map(|ingress| class::owner(&self.view, settings, ingress));
+        let new = Kept {
+            owner,
+            pools: translation.pools,
+            secrets: translation.secrets,
+            companions: translation.companions,
+        };
+        match translation.object {
+            translate::Outcome::Foreign => self.want(id, Source::LoadBalancer(key.clone()), None, now),
+            translate::Outcome::Held => {
+                self.lb.want(&id, Want::Held, now, Duration::ZERO);
+                self.sources.insert(id, Source::LoadBalancer(key.clone()));
+            }
+            translate::Outcome::Object(spec) => {
+                let digest = Body::LoadBalancer(spec).digest();
+                self.want(id, Source::LoadBalancer(key.clone()), Some(digest), now);
+            }
+        }
+        let refusals = translation.refusals.into_iter();
+        let refusals = refusals.map(|refusal| (refusal.reason.into(), refusal.message.into())).collect();
+        self.notices.set(key, Side::Agent, refusals, now);
+        self.relink(key, new, work);
+        let told = self.told_there(key);
+        self.notices.set(key, Side::LoadBalancer, told, now);
+        self.settle_status(key, now);
+        if self.kept.get(key).is_some_and(|kept| kept.owner.is_none()) {
+            self.kept.remove(key);
+        }
+    }
+
+    /// Counts what an `Ingress` uses now, and notes what that touches.
+    fn relink(&mut self, key: &Key, new: Kept, work: &mut Work) {
+        let old = self.kept.insert(key.clone(), new.clone()).unwrap_or_default();
+        for source in &new.pools {
+            if self.pools.entry(source.clone()).or_default().insert(key.clone()) {
+                work.pools.insert(source.clone());
+            }
+        }
+        for source in old.pools.iter().filter(|source| !new.pools.contains(source)) {
+            if let Some(users) = self.pools.get_mut(source) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.pools.remove(source);
+                }
+            }
+            work.pools.insert(source.clone());
+        }
+        // What an Ingress says of a gateway changes with its status, whatever its rules say.
+        work.pools
+            .extend(new.pools.iter().filter(|source| matches!(source, PoolSource::Ingress(_))).cloned());
+        for secret in &new.secrets {
+            if self.secrets.entry(secret.clone()).or_default().insert(key.clone()) {
+                work.secrets.insert(secret.clone());
+            }
+        }
+        for secret in old.secrets.iter().filter(|secret| !new.secrets.contains(secret)) {
+            if let Some(users) = self.secrets.get_mut(secret) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.secrets.remove(secret);
+                }
+            }
+            work.secrets.insert(secret.clone());
+        }
+        for (service, port) in new.companions.iter().filter(|it| !old.companions.contains(it)) {
+            let users =
+                self.companions.entry(companion_of(service)).or_insert_with(|| Users::of(service.clone()));
+            users.add(*port);
+            work.companions.insert(companion_of(service));
+        }
+        for (service, port) in old.companions.iter().filter(|it| !new.companions.contains(it)) {
+            let companion = companion_of(service);
+            if self.companions.get_mut(&companion).is_some_and(|users| users.remove(*port)) {
+                self.companions.remove(&companion);
+            }
+            work.companions.insert(companion);
+        }
+    }
+
+    fn settle_pool(&mut self, settings: &Settings, source: &PoolSource, now: Instant) {
+        let name: Name = source.name().into();
+        let spec = if self.pools.contains_key(source) {
+            pool::spec(&self.view, settings, &self.cluster, source)
+        } else {
+            None
+        };
+        let wanted = spec.is_some();
+        let digest = spec.map(|spec| Body::Pool(Box::new(spec)).digest());
+        self.want(Id { kind: Kind::Pool, name }, Source::Pool(source.clone()), digest, now);
+        let slices = if wanted { pool::slices(&self.view, settings, source) } else { Vec::new() };
+        let mut copies = BTreeSet::new();
+        for (slice, name, body) in slices {
+            let name: Name = name.into();
+            copies.insert(Arc::clone(&name));
+            let id = Id { kind: Kind::Slice, name };
+            self.want(id, Source::Slice(source.clone(), slice), Some(crate::objects::digest(&body)), now);
+        }
+        let old = self.copies.remove(source).unwrap_or_default();
+        for name in old.difference(&copies) {
+            let id = Id { kind: Kind::Slice, name: Arc::clone(name) };
+            self.want(id, Source::NodeSet, None, now);
+        }
+        if !copies.is_empty() {
+            self.copies.insert(source.clone(), copies);
+        }
+    }
+
+    /// One slice of a pool changed.
+    fn settle_slice(
+        &mut self,
+        settings: &Settings,
+        source: &PoolSource,
+        service: &Key,
+        slice: &Key,
+        now: Instant,
+    ) {
+        match settings.reach {
+            Reach::PodIP => {
+                let name: Name = names::slice(&source.name(), &slice.namespace, &slice.name).into();
+                let body = pool::slice(&self.view, settings, source, &slice.name);
+                let copies = self.copies.entry(source.clone()).or_default();
+                if body.is_some() {
+                    copies.insert(Arc::clone(&name));
+                } else {
+                    copies.remove(&name);
+                }
+                if copies.is_empty() {
+                    self.copies.remove(source);
+                }
+                let id = Id { kind: Kind::Slice, name };
+                let from = Source::Slice(source.clone(), Arc::clone(&slice.name));
+                self.want(id, from, body.map(|body| digest(&body)), now);
+            }
+            Reach::NodePort if self.view.services.get(service).is_some_and(|service| service.local) => {
+                self.settle_pool(settings, source, now);
+            }
+            Reach::NodePort | Reach::Gateway => {}
+        }
+    }
+
+    fn settle_companion(&mut self, companion: &Key, now: Instant) {
+        let id = MemberId::Companion(companion.clone());
+        let there = self.view.services.get(companion).and_then(|service| service.companion.as_ref());
+        let wanted = self.companions.get(companion).and_then(|users| {
+            let service = self.view.services.get(&users.service)?;
+            Some(digest(&companion::wanted(service, &users.ports())))
+        });
+        let (want, delay) = match wanted {
+            Some(digest) => (Want::Digest(digest), Duration::ZERO),
+            None => (Want::Nothing, GRACE),
+        };
+        // One that was just written is not in the view yet, and is there all the same.
+        match there {
+            Some(there) => {
+                self.seen.insert(companion.clone());
+                self.member.have(&id, Some(there.digest), there.version, now);
+            }
+            None if self.seen.remove(companion) => self.member.have(&id, None, 0, now),
+            None => {}
+        }
+        if wanted.is_some() || self.member.is_there(&id) {
+            self.member.want(&id, want, now, delay);
+        } else {
+            self.member.forget(&id);
+        }
+    }
+
+    pub(super) fn wanted_status(&self, key: &Key) -> Option<Vec<StatusEntry>> {
+        let ingress = self.view.ingresses.get(key)?;
+        let owner = self.kept.get(key)?.owner?;
+        let host = self.found.load_balancer(&names::load_balancer(&key.namespace, &key.name));
+        let host = host.and_then(|found| found.host.as_deref());
+        status::wanted(owner, &ingress.status, host, &self.cluster, key)
+    }
+
+    fn settle_status(&mut self, key: &Key, now: Instant) {
+        let id = MemberId::Status(key.clone());
+        let current = self.view.ingresses.get(key).map(|ingress| digest(&ingress.status));
+        match (self.wanted_status(key), current) {
+            (Some(entries), Some(current)) => {
+                let version = self.versions.get(key).and_then(|version| version.parse().ok()).unwrap_or(0);
+                self.member.have(&id, Some(current), version, now);
+                self.member.want(&id, Want::Digest(digest(&entries)), now, Duration::ZERO);
+            }
+            _ => self.member.forget(&id),
+        }
+    }
+
+    /// What the LB cluster refuses of an `Ingress`.
+    fn told_there(&self, key: &Key) -> BTreeSet<Told> {
+        let Some(kept) = self.kept.get(key) else { return BTreeSet::new() };
+        let own = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
+        let pools = kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
+        let secrets =
+            kept.secrets.iter().map(|it| Id::new(Kind::Secret, names::secret(&it.namespace, &it.name)));
+        let mut told = BTreeSet::new();
+        for id in std::iter::once(own).chain(pools).chain(secrets) {
+            if !self.sources.contains_key(&id) {
+                continue;
+            }
+            told.extend(self.refused.get(&id).cloned());
+            let found = self.found.get(&id);
+            told.extend(found.into_iter().flat_map(|found| found.refusals.iter().cloned()));
+        }
+        told
+    }
+}
+
+fn pools_of(pools: &BTreeMap<PoolSource, BTreeSet<Key>>, service: &Key) -> impl Iterator<Item = PoolSource> {
+    let bounds = PoolSource::Service(service.clone(), 0)..=PoolSource::Service(service.clone(), u16::MAX);
+    pools.range(bounds).map(|(source, _)| source.clone())
+}

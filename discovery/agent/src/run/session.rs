@@ -1,0 +1,343 @@
+//! One time of leading: from an empty view to whatever ends it.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::runtime::events::Recorder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::Options;
+use super::credential::{self, Credential};
+use super::figures::{About, Metrics};
+use super::write::{Clients, Target, write};
+use super::{events, lease, version, watch as watches};
+use crate::keeper::{Input, Keeper, MemberId, Write};
+use crate::ledger::{Outcome, Pace};
+
+/// Inputs on their way: a page of objects, about.
+const INPUTS: usize = 256;
+/// Inputs that are taken in before it is looked what they come to.
+const BATCH: usize = 256;
+/// How long a change waits for others to the same object.
+const QUIET: Duration = Duration::from_millis(10);
+/// When an LB cluster that was too old is asked again.
+const TOO_OLD: Duration = Duration::from_secs(60);
+/// How often figures are taken.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Runs until the credential leads to another place; who drops it ends it as well.
+pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metrics>) {
+    let mut background = JoinSet::new();
+    let (found, mut credentials) = watch::channel(None);
+    background.spawn(watches::credential(member.clone(), options.namespace.clone(), found));
+    let Some((credential, lb)) = first(&mut credentials).await else { return };
+    let (inputs, mut heard) = mpsc::channel(INPUTS);
+    watches::member(member, &inputs, &mut background);
+    let mut session = Session {
+        options,
+        metrics,
+        keeper: Keeper::new(credential.cluster.as_str(), options.node_address, there(options), here()),
+        clients: Clients { member: member.clone(), lb, namespace: credential.namespace.clone() },
+        recorder: events::recorder(member.clone(), &options.identity),
+        credential,
+        inputs,
+        abroad: JoinSet::new(),
+        writes: JoinSet::new(),
+        told: JoinSet::new(),
+        renewing: JoinSet::new(),
+        said: HashSet::new(),
+        chance: Chance::default(),
+        reachable: true,
+        synced: false,
+        renew_at: None,
+    };
+    session.connect();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let wake = session.proceed();
+        tokio::select! {
+            input = heard.recv() => match input {
+                Some(input) => session.hear(input, &mut heard),
+                None => return,
+            },
+            Some(done) = session.writes.join_next() => {
+                if let Ok((target, deletes, report)) = done {
+                    session.done(&target, deletes, &report);
+                }
+            }
+            Some(_) = session.told.join_next() => {}
+            Some(renewed) = session.renewing.join_next() => {
+                if let Ok(renewed) = renewed {
+                    session.renewed(renewed).await;
+                }
+            }
+            changed = credentials.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let new = credentials.borrow_and_update().clone();
+                let Some(new) = new.filter(|new| *new != session.credential) else { continue };
+                if !new.same_place(&session.credential) {
+                    tracing::info!("the credential is for another place: beginning anew");
+                    return;
+                }
+                session.take(new).await;
+            }
+            () = until(wake) => {}
+            _ = tick.tick() => session.look(),
+        }
+    }
+}
+
+fn there(options: &Options) -> Pace {
+    Pace { rate: options.write_rate, burst: options.write_rate * 2.0, in_flight: 8, quiet: QUIET }
+}
+
+fn here() -> Pace {
+    Pace { rate: 20.0, burst: 40.0, in_flight: 4, quiet: QUIET }
+}
+
+/// The first credential that is one.
+async fn first(credentials: &mut watch::Receiver<Option<Credential>>) -> Option<(Credential, Client)> {
+    loop {
+        let credential = credentials.wait_for(Option::is_some).await.ok()?.clone()?;
+        match credential.client().await {
+            Ok(client) => return Some((credential, client)),
+            Err(error) => tracing::error!(error = %chain(&error), "waiting for another credential"),
+        }
+        credentials.changed().await.ok()?;
+    }
+}
+
+async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Session<'a> {
+    options: &'a Options,
+    metrics: &'a Metrics,
+    keeper: Keeper,
+    clients: Clients,
+    recorder: Recorder,
+    credential: Credential,
+    inputs: mpsc::Sender<Input>,
+    /// What runs with the client of the LB cluster, and ends with it.
+    abroad: JoinSet<()>,
+    writes: JoinSet<(Target, bool, crate::keeper::Report)>,
+    told: JoinSet<()>,
+    renewing: JoinSet<kube::Result<Option<String>>>,
+    /// Refusals that the log had.
+    said: HashSet<String>,
+    chance: Chance,
+    reachable: bool,
+    synced: bool,
+    renew_at: Option<Timestamp>,
+}
+
+impl Session<'_> {
+    /// Begins what runs with the client of the LB cluster.
+    fn connect(&mut self) {
+        self.abroad.abort_all();
+        self.abroad = JoinSet::new();
+        let Clients { lb, namespace, .. } = &self.clients;
+        let server = self.credential.server.clone();
+        let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
+        self.abroad.spawn(async move {
+            // Without lists nothing is written: an LB cluster that is too old is left alone.
+            while let Err(error) = version::wait(&client, "the LB cluster").await {
+                tracing::error!("{error}");
+                tokio::time::sleep(TOO_OLD).await;
+            }
+            let mut tasks = JoinSet::new();
+            watches::load_balancer(&client, &credential, &inputs, &mut tasks);
+            while tasks.join_next().await.is_some() {}
+        });
+        self.abroad.spawn(lease::keep(lb.clone(), namespace.clone(), self.options.identity.clone()));
+        let term = self.credential.term();
+        self.renew_at = term.map(|(renew, _)| renew);
+        self.metrics.set_credential(term.map(|(_, end)| end.as_second()));
+        match term {
+            Some((renew, end)) => {
+                tracing::info!(%server, cluster = %self.credential.cluster, %renew, %end, "writing into the LB cluster")
+            }
+            None => {
+                tracing::info!(%server, cluster = %self.credential.cluster, "writing into the LB cluster")
+            }
+        }
+    }
+
+    /// Takes another credential for the same place.
+    async fn take(&mut self, credential: Credential) {
+        match credential.client().await {
+            Ok(client) => {
+                self.credential = credential;
+                self.clients.lb = client;
+                self.keeper.reopen();
+                self.connect();
+            }
+            Err(error) => tracing::error!(error = %chain(&error), "another credential cannot be used"),
+        }
+    }
+
+    fn hear(&mut self, input: Input, heard: &mut mpsc::Receiver<Input>) {
+        let now = Instant::now();
+        self.keeper.apply(input, now);
+        for _ in 1..BATCH {
+            let Ok(input) = heard.try_recv() else { break };
+            self.keeper.apply(input, now);
+        }
+    }
+
+    /// Starts what can be started, and says when to look again.
+    fn proceed(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.keeper.settle(now);
+        if !self.synced && self.keeper.synced() {
+            self.synced = true;
+            let figures = self.keeper.figures();
+            self.metrics.set_figures(figures);
+            tracing::info!(ingresses = figures.ingresses, writes = figures.pending[0], "every list is in");
+        }
+        let write_at = loop {
+            match self.keeper.next_write(now) {
+                Ok(next) => {
+                    log(&next);
+                    self.writes.spawn(write(self.clients.clone(), next));
+                }
+                Err(at) => break at,
+            }
+        };
+        let tell_at = loop {
+            match self.keeper.next_notice(now) {
+                Ok((key, uid, told)) => {
+                    self.metrics.told();
+                    self.told.spawn(events::tell(self.recorder.clone(), key, uid, told));
+                }
+                Err(at) => break at,
+            }
+        };
+        write_at.into_iter().chain(tell_at).min()
+    }
+
+    fn done(&mut self, target: &Target, deletes: bool, report: &crate::keeper::Report) {
+        let now = Instant::now();
+        let chance = self.chance.next();
+        let about = match target {
+            Target::There(id) => About::There(id.kind),
+            Target::Here(MemberId::Companion(_)) => About::Companion,
+            Target::Here(MemberId::Status(_)) => About::Status,
+        };
+        self.metrics.wrote(about, deletes, &report.outcome, now);
+        match target {
+            Target::There(id) => self.keeper.done_there(id, report, now, chance),
+            Target::Here(id) => self.keeper.done_here(id, report, now, chance),
+        }
+        let reason = report.reason.as_deref().unwrap_or_default();
+        match &report.outcome {
+            Outcome::Refused => {
+                let what = match target {
+                    Target::There(id) => format!("{id} in the LB cluster"),
+                    Target::Here(id) => format!("{id:?}"),
+                };
+                let line = format!("{what} is refused: {reason}");
+                // Each once, and not without bound.
+                if self.said.len() < 1000 && self.said.insert(line.clone()) {
+                    tracing::warn!("{line}");
+                }
+            }
+            Outcome::Failed | Outcome::Unreachable => tracing::debug!(?target, %reason, "not written"),
+            Outcome::Done(_) | Outcome::Void | Outcome::Conflict => {}
+        }
+        let reachable = self.keeper.figures().reachable;
+        if reachable != self.reachable {
+            self.reachable = reachable;
+            let pending = self.keeper.figures().pending[0];
+            if reachable {
+                tracing::info!(pending, "the LB cluster takes writes again");
+            } else {
+                tracing::warn!(pending, %reason, "the LB cluster takes no writes; what is wanted is kept");
+            }
+        }
+    }
+
+    /// What is looked at now and then.
+    fn look(&mut self) {
+        self.metrics.set_figures(self.keeper.figures());
+        if self.renewing.is_empty() && self.renew_at.is_some_and(|at| Timestamp::now() >= at) {
+            let (client, namespace) = (self.clients.lb.clone(), self.clients.namespace.clone());
+            let lifetime = self.options.token_lifetime;
+            self.renewing.spawn(async move { credential::renew(&client, &namespace, lifetime).await });
+        }
+    }
+
+    async fn renewed(&mut self, renewed: kube::Result<Option<String>>) {
+        match renewed {
+            Ok(Some(token)) => {
+                self.metrics.renewed();
+                let kept = credential::keep(&self.clients.member, &self.options.namespace, &token).await;
+                if let Err(error) = kept {
+                    tracing::error!(%error, "the new token cannot be kept beside the agent");
+                }
+                let credential = self.credential.with_token(token);
+                self.take(credential).await;
+            }
+            Ok(None) => self.put_off("the LB cluster gave no token"),
+            Err(error) => self.put_off(&error.to_string()),
+        }
+    }
+
+    fn put_off(&mut self, why: &str) {
+        let end = self.credential.term().map(|(_, end)| end);
+        tracing::warn!(%why, ends = ?end.map(|end| end.to_string()), "the token cannot be renewed; trying on");
+        // A hundredth of what is left, and at least ten seconds.
+        let left = end.map_or(0, |end| end.as_second() - Timestamp::now().as_second()).max(0);
+        let pause = (left / 100).clamp(10, 600);
+        self.renew_at = Timestamp::from_second(Timestamp::now().as_second() + pause).ok();
+    }
+}
+
+fn log(next: &Write) {
+    match next {
+        Write::LoadBalancer(id, Some(_)) => tracing::debug!(%id, "apply"),
+        Write::LoadBalancer(id, None) => tracing::debug!(%id, "delete"),
+        Write::Companion(key, Some(_)) => tracing::debug!(companion = %key, "apply"),
+        Write::Companion(key, None) => tracing::debug!(companion = %key, "delete"),
+        Write::Status { key, .. } => tracing::debug!(ingress = %key, "status"),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Numbers between 0 and 1 that nobody guesses.
+#[derive(Default)]
+struct Chance {
+    state: RandomState,
+    last: u64,
+}
+
+impl Chance {
+    fn next(&mut self) -> f64 {
+        self.last += 1;
+        f64::from(u32::try_from(self.state.hash_one(self.last) >> 32).unwrap_or_default())
+            / f64::from(u32::MAX)
+    }
+}

@@ -1,0 +1,321 @@
+//! Watches of either cluster, as inputs of the keeper.
+//!
+//! Lists are taken in pages, and a watch is opened anew every minute, so that a connection that died without a word is noticed. An object
+//! that cannot be read is a name without content, and stops nothing. In the member cluster a kind that is not served counts as empty, save
+//! `Ingress`es, without which nothing can be said. Memory: a page of whole objects per kind while it is listed.
+
+mod lenient;
+
+use std::fmt::Debug;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::runtime::watcher::{Config, Error, Event, watcher};
+use kube::{Api, Client, Resource};
+use portolan_api::Names;
+use portolan_api::contract::{AGENT, MANAGED_BY_LABEL};
+use portolan_api::kinds::{Cluster, HTTPLoadBalancer, NodeSet, UpstreamPool};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use self::lenient::Lenient;
+use super::credential::{Credential, SECRET};
+use crate::keeper::Input;
+use crate::objects::{Found, Kind, ReadBack, version};
+use crate::view::{Change, Name, Settings, read};
+
+/// Objects of a page: few, since of large ones only little is kept.
+const PAGE: u32 = 100;
+/// How long a watch stays open, in seconds.
+const OPEN: u32 = 60;
+/// The shortest and the longest pause after an error.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// The pause where a kind is not served, or may not be read.
+const UNSERVED: Duration = Duration::from_secs(30);
+
+type Inputs = mpsc::Sender<Input>;
+
+/// Watches everything of the member cluster.
+pub(super) fn member(client: &Client, inputs: &Inputs, tasks: &mut JoinSet<()>) {
+    let mut names = Names::default();
+    let ingresses =
+        Watch { api: Api::<Ingress>::all(client.clone()), config: config(), inputs, optional: false };
+    ingresses.spawn(tasks, move |event| {
+        let version = match &event {
+            Event::Apply(it) | Event::InitApply(it) => it.metadata.resource_version.as_deref().map(Box::from),
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        };
+        let change = change(event, |it| {
+            Some((read::key(&it.metadata, &mut names)?, Some(read::ingress(it, &mut names))))
+        });
+        change.map(|change| Input::Ingress(change, version))
+    });
+    let mut names = Names::default();
+    optional(client, inputs).spawn(tasks, move |event| {
+        let read =
+            |it: &Service| Some((read::key(&it.metadata, &mut names)?, Some(read::service(it, &mut names))));
+        change(event, read).map(Input::Service)
+    });
+    let mut names = Names::default();
+    optional(client, inputs).spawn(tasks, move |event| {
+        let read =
+            |it: &EndpointSlice| Some((read::key(&it.metadata, &mut names)?, read::slice(it, &mut names)));
+        change(event, read).map(Input::Slice)
+    });
+    let mut names = Names::default();
+    optional(client, inputs).spawn(tasks, move |event| {
+        let read = |it: &Node| Some((it.metadata.name.as_deref()?.into(), Some(read::node(it, &mut names))));
+        change(event, read).map(Input::Node)
+    });
+    optional(client, inputs).spawn(tasks, move |event| {
+        let read = |it: &IngressClass| Some((it.metadata.name.as_deref()?.into(), Some(read::class(it))));
+        change(event, read).map(Input::Class)
+    });
+    let mut names = Names::default();
+    let secrets = optional::<Secret>(client, inputs);
+    let secrets = Watch { config: config().fields("type=kubernetes.io/tls"), ..secrets };
+    secrets.spawn(tasks, move |event| {
+        let read = |it: &Secret| Some((read::key(&it.metadata, &mut names)?, read::secret(it)));
+        change(event, read).map(Input::Secret)
+    });
+}
+
+/// Watches what the LB cluster has of this cluster.
+pub(super) fn load_balancer(
+    client: &Client,
+    credential: &Credential,
+    inputs: &Inputs,
+    tasks: &mut JoinSet<()>,
+) {
+    let cluster: Name = credential.cluster.as_str().into();
+    let clusters = Watch {
+        api: Api::<Lenient<Cluster>>::all(client.clone()),
+        config: config().fields(&format!("metadata.name={cluster}")),
+        inputs,
+        optional: false,
+    };
+    let settings = |it: &Lenient<Cluster>| it.object.as_ref().map(|it| read::settings(&it.spec));
+    clusters.spawn(tasks, move |event| {
+        // One that cannot be read says what it said before.
+        let readable = match &event {
+            Event::Apply(it) | Event::InitApply(it) => it.object.is_some(),
+            Event::Delete(_) | Event::Init | Event::InitDone => true,
+        };
+        let read = |it: &Lenient<Cluster>| Some((it.metadata.name.as_deref()?.into(), settings(it)));
+        change::<Name, Settings, _>(event, read).filter(|_| readable).map(Input::Cluster)
+    });
+    written::<NodeSet>(client, credential, Kind::NodeSet, inputs, tasks);
+    written::<Secret>(client, credential, Kind::Secret, inputs, tasks);
+    written::<UpstreamPool>(client, credential, Kind::Pool, inputs, tasks);
+    written::<EndpointSlice>(client, credential, Kind::Slice, inputs, tasks);
+    written::<HTTPLoadBalancer>(client, credential, Kind::LoadBalancer, inputs, tasks);
+}
+
+/// Watches what was written of a kind.
+fn written<K>(client: &Client, credential: &Credential, kind: Kind, inputs: &Inputs, tasks: &mut JoinSet<()>)
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + ReadBack
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let watch = Watch {
+        api: Api::<Lenient<K>>::namespaced(client.clone(), &credential.namespace),
+        config: config().labels(&format!("{MANAGED_BY_LABEL}={AGENT}")),
+        inputs,
+        optional: false,
+    };
+    let mut names = Names::default();
+    watch.spawn(tasks, move |event| {
+        let read = |it: &Lenient<K>| {
+            // What cannot be read is there, and is nothing that is wanted.
+            let unreadable = || {
+                let found = Found {
+                    digest: 0,
+                    version: version(&it.metadata),
+                    refusals: Box::default(),
+                    load_balancer: None,
+                };
+                Some((it.metadata.name.as_deref()?.into(), found))
+            };
+            let (name, found) = it.object.as_ref().and_then(|it| it.found(&mut names)).or_else(unreadable)?;
+            Some((name, Some(found)))
+        };
+        change(event, read).map(|change| Input::Found(kind, change))
+    });
+}
+
+/// Watches the credential: what is read is sent, and `None` where there is none.
+pub(super) async fn credential(
+    client: Client,
+    namespace: String,
+    found: tokio::sync::watch::Sender<Option<Credential>>,
+) {
+    let api: Api<Secret> = Api::namespaced(client, &namespace);
+    let mut events = Box::pin(watcher(api, config().fields(&format!("metadata.name={SECRET}"))));
+    let mut pauses = Pauses::default();
+    let mut listed = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(secret) | Event::InitApply(secret)) => {
+                listed = true;
+                match Credential::read(&secret) {
+                    Ok(credential) => {
+                        found.send_if_modified(|known| {
+                            let new = Some(credential);
+                            let changed = *known != new;
+                            *known = new;
+                            changed
+                        });
+                    }
+                    Err(error) => tracing::error!(%error, "the credential for the LB cluster cannot be read"),
+                }
+            }
+            // What was good stays good until another comes.
+            Ok(Event::Delete(_)) => {
+                tracing::warn!("the Secret {SECRET} was deleted; it is used on while the agent runs")
+            }
+            Ok(Event::Init) => listed = false,
+            Ok(Event::InitDone) if !listed => {
+                tracing::warn!(%namespace, "there is no Secret {SECRET} yet: `portolan join` makes it");
+            }
+            Ok(Event::InitDone) => pauses.reset(),
+            Err(error) => pauses.after(&error, "Secret (credential)").await,
+        }
+    }
+}
+
+fn config() -> Config {
+    Config::default().page_size(PAGE).timeout(OPEN)
+}
+
+fn optional<'a, K: Resource<DynamicType = ()>>(client: &Client, inputs: &'a Inputs) -> Watch<'a, K> {
+    Watch { api: Api::all(client.clone()), config: config(), inputs, optional: true }
+}
+
+struct Watch<'a, K> {
+    api: Api<K>,
+    config: Config,
+    inputs: &'a Inputs,
+    /// Whether it counts as empty where it is not served.
+    optional: bool,
+}
+
+impl<K> Watch<'_, K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    fn spawn(
+        self,
+        tasks: &mut JoinSet<()>,
+        mut read: impl FnMut(Event<K>) -> Option<Input> + Send + 'static,
+    ) {
+        let Self { api, config, inputs, optional } = self;
+        let inputs = inputs.clone();
+        tasks.spawn(async move {
+            let kind = K::kind(&());
+            let mut events = Box::pin(watcher(api, config));
+            let mut pauses = Pauses::default();
+            let mut listed = false;
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => {
+                        pauses.reset();
+                        event
+                    }
+                    Err(error) => {
+                        if optional && !listed && is_unserved(&error) {
+                            tracing::warn!("the member cluster does not serve {kind}s: they count as none");
+                            for event in [Event::Init, Event::InitDone] {
+                                if let Some(input) = read(event)
+                                    && inputs.send(input).await.is_err()
+                                {
+                                    return;
+                                }
+                            }
+                            listed = true;
+                        }
+                        pauses.after(&error, &kind).await;
+                        continue;
+                    }
+                };
+                listed |= matches!(event, Event::InitDone);
+                let Some(input) = read(event) else { continue };
+                // Nobody listens any more.
+                if inputs.send(input).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// What an event says of an object that is read so; an object without a value is none of those that count.
+fn change<K, V, T>(event: Event<T>, read: impl FnOnce(&T) -> Option<(K, Option<V>)>) -> Option<Change<K, V>> {
+    match event {
+        Event::Init => Some(Change::Restart),
+        Event::InitDone => Some(Change::Listed),
+        Event::Apply(object) | Event::InitApply(object) => {
+            let (key, value) = read(&object)?;
+            Some(match value {
+                Some(value) => Change::Put(key, value),
+                None => Change::Gone(key),
+            })
+        }
+        Event::Delete(object) => Some(Change::Gone(read(&object)?.0)),
+    }
+}
+
+fn is_unserved(error: &Error) -> bool {
+    matches!(code(error), Some(404))
+}
+
+fn code(error: &Error) -> Option<u16> {
+    match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// Pauses after errors: ever longer ones, and a word in the log for the first of a row.
+struct Pauses {
+    failures: u32,
+    chance: RandomState,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { failures: 0, chance: RandomState::new() }
+    }
+}
+
+impl Pauses {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    async fn after(&mut self, error: &Error, kind: &str) {
+        let settled = matches!(code(error), Some(401 | 403 | 404));
+        // That a watch has to be begun anew is nothing to tell.
+        if self.failures == 1 || (settled && self.failures == 0) {
+            tracing::warn!(kind, %error, "cannot be watched; trying on");
+        } else {
+            tracing::debug!(kind, %error, "cannot be watched");
+        }
+        let full = PAUSE.0.saturating_mul(1 << self.failures.min(10)).min(PAUSE.1);
+        let full = if settled && self.failures > 3 { UNSERVED } else { full };
+        let thousandths = u32::try_from(self.chance.hash_one(self.failures) % 500).unwrap_or_default();
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(full / 2 + full * thousandths / 1000).await;
+    }
+}
