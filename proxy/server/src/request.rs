@@ -9,9 +9,10 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use portolan_filter::{CompiledFilter, RequestTarget, client, https_location, request_id};
 use portolan_model::host::normalize;
+use portolan_model::plan::Action;
 use portolan_model::policy::HttpsRedirect;
 use portolan_model::proxy::{Limits, Proxy};
-use portolan_model::route::Scheme;
+use portolan_model::route::{Filter, Scheme};
 use portolan_route::{Outcome, RequestView, normalize_path};
 use portolan_wire::http1;
 
@@ -201,6 +202,13 @@ pub(crate) fn police(session: &mut Session, ctx: &mut Context) -> Result<(), Sto
         _ => session.set_write_timeout(Some(policy.idle)),
     }
     Ok(())
+}
+
+/// Whether an action answers the request with a redirect, as [`police`] finds.
+pub(crate) fn is_redirected(ctx: &Context, action: &Action) -> bool {
+    let to_https = matches!(action.policy.https_redirect, HttpsRedirect::On { .. });
+    to_https && ctx.client.scheme == Scheme::Http
+        || action.filters.iter().any(|filter| matches!(filter, Filter::Redirect(_)))
 }
 
 /// The host as the client spells it, with its port.

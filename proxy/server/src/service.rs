@@ -53,7 +53,7 @@ impl Service {
     }
 
     /// Which action of a route takes the request. On a shared host: by weight among the clusters that are not drained and, where
-    /// there are several, have an endpoint left.
+    /// there are several, answer by themselves or have an endpoint left. What has been sent once is not answered with a redirect.
     fn choose_action(&self, ctx: &Context, target: &Target) -> Option<usize> {
         let route = target.route()?;
         if !target.host.is_shared() {
@@ -66,13 +66,15 @@ impl Service {
             .iter()
             .map(|action| {
                 let Some(cluster) = snapshot.clusters.get(action.cluster()) else { return 0 };
-                let answers = action.backends.is_empty();
-                let can = alone
-                    || answers
-                    || action.backends.iter().any(|backend| {
-                        backend.weight > 0
-                            && snapshot.pools.get(&backend.pool).is_some_and(|pool| pool.can_pick(&ctx.tried))
-                    });
+                let can = if request::is_redirected(ctx, action) {
+                    ctx.tries == 0
+                } else {
+                    alone
+                        || action.backends.iter().any(|backend| {
+                            let pool = snapshot.pools.get(&backend.pool);
+                            backend.weight > 0 && pool.is_some_and(|pool| pool.can_pick(&ctx.tried))
+                        })
+                };
                 if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
             })
             .collect();

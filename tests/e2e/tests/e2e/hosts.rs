@@ -1,8 +1,9 @@
 //! Host names: generated ones, customers', wildcards, tenants' claims, hosts that clusters share.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
-use portolan_e2e::{Echo, Portolan, Setup, app, cluster, eventually, pool, route, shares};
+use portolan_e2e::{Echo, Portolan, Setup, app, cluster, eventually, free_port, pool, route, shares};
 
 /// Which upstream answers on a host; the status where none does.
 fn who(portolan: &Portolan, host: &str) -> String {
@@ -293,5 +294,33 @@ fn a_cluster_that_gets_nothing_takes_no_turns() {
         let counts = shares(&mut portolan.raw(), "www.app.test", 100);
         let even = |name: &str| counts.get(name).is_some_and(|count| (40..=60).contains(count));
         assert!(counts.len() == 2 && even("one") && even("two"), "{nothing}: {counts:?}");
+    }
+}
+
+/// What was sent to one cluster is not sent to another that redirects, whatever backends stand beside its redirect.
+#[test]
+fn a_retry_goes_to_no_cluster_that_redirects() {
+    let alive = Echo::start("alive");
+    let dead: Vec<_> = (0..2).map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect();
+    let fleet = |name: &str| cluster(name, "allowedDomains: [{suffix: app.test, sharing: Shared}]\n");
+    let redirect = "filters: [{type: RequestRedirect, requestRedirect: {hostname: other.test}}]";
+    let to_https = "---\napiVersion: portolan.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: secure, namespace: tenant-tokyo}\nspec:\n  \
+                    targetRefs: [{kind: HTTPLoadBalancer, name: app}]\n  httpsRedirect: {enabled: true}\n";
+    for (rule, policy) in [
+        (redirect.to_owned(), ""),
+        (format!("{redirect}\n  backends: [{{pool: web}}]"), ""),
+        ("backends: [{pool: web}]".to_owned(), to_https),
+    ] {
+        let text = fleet("paris")
+            + &fleet("tokyo")
+            + &load_balancer("paris", "app", "www.app.test", "web")
+            + &route("tokyo", "app", &format!("hosts: [www.app.test]\nrules:\n- {rule}\n"))
+            + &pool("paris", "web", &[dead[0], alive.address(), dead[1]], "")
+            + &pool("tokyo", "web", &[dead[0]], "")
+            + policy;
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        let counts = shares(&mut portolan.raw(), "www.app.test", 60);
+        let redirected = if policy.is_empty() { "302" } else { "301" };
+        assert_eq!(counts.keys().collect::<Vec<_>>(), [redirected, "alive"], "{rule}{policy}: {counts:?}");
     }
 }
