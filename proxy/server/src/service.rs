@@ -258,10 +258,10 @@ impl ProxyHttp for Service {
         ctx.upstream = Some(endpoint.address);
         ctx.in_flight = Some(endpoint.state.begin());
         let http1 = pool.plan.protocol == UpstreamProtocol::Http1;
+        ctx.uploads = !session.is_body_done();
         let upgrades = http1 && session.is_upgrade_req();
-        ctx.uploads = !upgrades && !session.is_body_done();
         // Our own connection tells how its client reads; the library's of HTTP/2 does not.
-        ctx.paced = !upgrades && (ctx.uploads || !session.is_http2());
+        ctx.paced = ctx.uploads || !upgrades && !session.is_http2();
         let events = accepts_events(session.req_header());
         let Some(action) = ctx.action() else { return Err(Error::new(ErrorType::InternalError)) };
         let now = Instant::now();
@@ -309,19 +309,20 @@ impl ProxyHttp for Service {
         end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        if session.was_upgraded() {
-            return Ok(());
-        }
+        let switched = session.was_upgraded();
         if let (Some(watch), Some(action)) = (ctx.watch(), ctx.action()) {
             let now = Instant::now();
             if session.is_http2() {
                 watch.body_by((!end).then(|| now + action.policy.idle));
             }
-            if end && ctx.uploads {
+            if end && ctx.uploads && !switched {
                 watch.uploaded(now + ctx.per_try);
             } else if ctx.paced {
                 watch.request_goes_on(now + action.policy.idle + CLIENTS_FIRST);
             }
+        }
+        if switched {
+            return Ok(());
         }
         ctx.body_seen += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let limit = ctx.action().and_then(|action| action.policy.max_request_body);

@@ -176,6 +176,56 @@ fn a_body_that_goes_on_is_not_given_up() {
     }
 }
 
+/// An upload is one, too, where its client offers another protocol, as some do with every request; after it the protocol may
+/// switch, and either side may be silent while the other is not.
+#[test]
+fn a_body_that_goes_on_and_offers_an_upgrade_is_not_given_up() {
+    let upstream = RawUpstream::start(|mut client, _| {
+        while let Some(head) = client.head() {
+            if client.take(2000).is_none() {
+                return;
+            }
+            if !head.contains("/switches") {
+                client.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwhole");
+                continue;
+            }
+            client.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            );
+            if client.take(2000).is_some() {
+                client.send("heard");
+            }
+            let _ = client.rest();
+        }
+    });
+    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 1s, perTry: 1s}"))]);
+    let upload = |client: &mut RawClient| {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            client.send(vec![b'x'; 100]);
+        }
+    };
+    let offer = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2000\r\n\r\n"
+        )
+    };
+    let mut client = portolan.raw();
+    upload(client.send(offer("/stays")));
+    let answer = client.response().expect("an answer");
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"whole"[..]), "{answer:?}");
+    let mut client = portolan.raw();
+    upload(client.send(offer("/switches")));
+    let head = client.head().expect("a head");
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    upload(&mut client);
+    assert_eq!(client.take(5).as_deref(), Some(&b"heard"[..]));
+    assert_eq!(client.rest(), b"", "nobody says anything more");
+    let line = portolan.logged("its line", |line| line["path"] == "/switches");
+    // Whose silence was noticed first does not matter.
+    assert!(line["status"] == 101 && line["flag"].is_string(), "{line}");
+}
+
 /// Each try's time begins with the end of the upload over HTTP/2 as well.
 #[test]
 fn a_body_that_goes_on_over_http2_is_not_given_up() {
