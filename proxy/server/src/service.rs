@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Version, header};
+use http::{HeaderMap, Method, Version, header};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result, RetryType};
@@ -360,9 +360,14 @@ impl ProxyHttp for Service {
         ctx.status = Some(response.status.as_u16());
         let now = Instant::now();
         ctx.upstream_ms = ctx.try_started.map(|started| now.saturating_duration_since(started));
+        ctx.response_is_whole = is_bodiless(session.req_header(), response, ctx.is_grpc);
         if let Some(watch) = ctx.watch() {
             watch.response_started();
-            Self::response_goes_on(ctx, now);
+            if ctx.response_is_whole {
+                watch.response_ended();
+            } else {
+                Self::response_goes_on(ctx, now);
+            }
         }
         if response.status == 101
             && let Some(conn) = ctx.conn()
@@ -396,6 +401,16 @@ impl ProxyHttp for Service {
             watch.response_ended();
         }
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        ctx.response_is_whole = true;
+        Ok(())
     }
 
     async fn response_filter(
@@ -510,6 +525,15 @@ impl ProxyHttp for Service {
 /// Whether the response has begun.
 fn answered(session: &Session) -> bool {
     session.response_written().is_some_and(answer::is_final)
+}
+
+/// Whether a response's head is all of it (RFC 9112 §6.3): also that of a call of gRPC which brings the call's status at once.
+fn is_bodiless(request: &RequestHeader, response: &ResponseHeader, is_grpc: bool) -> bool {
+    let length = response.headers.get(header::CONTENT_LENGTH);
+    request.method == Method::HEAD
+        || matches!(response.status.as_u16(), 204 | 304)
+        || length.is_some_and(|length| length.as_bytes() == b"0")
+        || is_grpc && response.headers.contains_key("grpc-status")
 }
 
 /// Whether the response may be a stream of events that come when they come.

@@ -2,8 +2,8 @@
 
 use portolan_e2e::{Portolan, RawClient, RawUpstream, free_port};
 
-use super::{HOST, fleet, nobody_left, reset_on_close};
-use crate::streams::{Http2, run_async};
+use super::{HOST, fleet, fleet_http2, nobody_left, reset_on_close};
+use crate::streams::{Http2, Http2Upstream, run_async, whole};
 
 /// When the upstream leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,24 +174,74 @@ fn upstreams_that_reset() {
 /// An upstream may answer before it has the whole body, and close: the client gets that answer.
 #[test]
 fn an_early_answer_counts() {
-    let upstream = RawUpstream::start(|mut client, _| {
-        let Some(_) = client.head() else { return };
-        client.send("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlots");
-        let _ = client.rest();
+    for (method, status, answer, body) in [
+        ("POST", 413, "413 Too Large\r\nContent-Length: 4\r\n", "lots"),
+        ("POST", 401, "401 Unauthorized\r\nContent-Length: 0\r\n", ""),
+        ("POST", 204, "204 No Content\r\n", ""),
+        ("PUT", 304, "304 Not Modified\r\nContent-Length: 9\r\n", ""),
+        ("HEAD", 200, "200 OK\r\nContent-Length: 9\r\n", ""),
+        ("HEAD", 200, "200 OK\r\nTransfer-Encoding: chunked\r\n", ""),
+    ] {
+        let upstream = RawUpstream::start(move |mut client, _| {
+            let Some(_) = client.head() else { return };
+            client.send(format!("HTTP/1.1 {answer}Connection: close\r\n\r\n{body}"));
+            let _ = client.rest();
+        });
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
+        let mut client = portolan.raw();
+        client.send(format!(
+            "{method} /early HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10000000\r\n\r\nsome"
+        ));
+        let seen = client.response_to(method).expect("an answer");
+        assert_eq!((seen.status, seen.body.as_slice()), (status, body.as_bytes()), "{method} {answer:?}");
+        drop(client);
+        nobody_left(&portolan);
+        let line = portolan.logged("the answer", |line| line["path"] == "/early");
+        assert_eq!(
+            (line["status"].as_u64(), line["flag"].as_str()),
+            (Some(status.into()), None),
+            "{method} {answer:?}: it had all of it: {line}"
+        );
+    }
+}
+
+/// The same over HTTP/2, for calls of gRPC that end before their client has said all: in trailers, or in a head that stands for
+/// them.
+#[test]
+fn an_early_end_of_a_call_counts() {
+    let upstream = Http2Upstream::start(|request, mut respond, _| async move {
+        let status = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("8"),
+        )]);
+        let mut head = http::Response::new(());
+        if request.uri().path() == "/head" {
+            *head.headers_mut() = status;
+            respond.send_response(head, true)?;
+        } else {
+            respond.send_response(head, false)?.send_trailers(status)?;
+        }
+        std::future::pending().await
     });
-    let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{}"))]);
-    let mut client = portolan.raw();
-    client.send(format!("POST /early HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10000000\r\n\r\nsome"));
-    let answer = client.response().expect("an answer");
-    assert_eq!((answer.status, answer.body.as_slice()), (413, &b"lots"[..]));
-    drop(client);
-    nobody_left(&portolan);
-    let line = portolan.logged("the answer", |line| line["path"] == "/early");
-    assert_eq!(
-        (line["status"].as_u64(), line["flag"].as_str()),
-        (Some(413), None),
-        "it had all of it: {line}"
-    );
+    let portolan = Portolan::start(&[("fleet.yaml", fleet_http2(upstream.address(), "{}"))]);
+    for path in ["/head", "/trailers"] {
+        run_async(async {
+            let client = Http2::plain(portolan.http()).await;
+            let request = http::Request::post(format!("http://{HOST}{path}"))
+                .header("content-type", "application/grpc")
+                .body(())
+                .expect("a request");
+            let mut ready = client.send.clone().ready().await.expect("ready");
+            let (response, mut body) = ready.send_request(request, false).expect("sent");
+            let answer = whole(response.await.expect("an answer")).await.expect("all of it");
+            assert_eq!(answer.0, 200, "{path}");
+            body.send_reset(h2::Reason::CANCEL);
+            // A sibling, so that the reset is sent before the connection ends.
+            assert_eq!(client.fetch("http://nobody.test/").await.expect("an answer").0, 404);
+        });
+        let line = portolan.logged("its line", |line| line["path"] == path);
+        assert_eq!((line["status"].as_u64(), line["flag"].as_str()), (Some(200), None), "{line}");
+    }
 }
 
 /// Heads that endpoints should not send: made good, or refused as theirs.
