@@ -162,6 +162,11 @@ impl Context {
         self.incoming.as_ref().map(|incoming| &incoming.watch)
     }
 
+    /// Whether one of its deadlines has passed.
+    pub(crate) fn is_late(&self) -> bool {
+        self.watch().is_some_and(|watch| watch.late().is_some())
+    }
+
     /// What the request's rule does with it.
     pub(crate) fn action(&self) -> Option<&Arc<Action>> {
         let target = self.target.as_ref()?;

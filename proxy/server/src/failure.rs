@@ -111,6 +111,10 @@ impl Failure {
     /// A client that neither sends nor takes what it should.
     pub(crate) const SLOW_CLIENT: Self = Self::new(Flag::ClientTimeout, 408, "the client was too slow");
 
+    /// An endpoint that did not do its part.
+    pub(crate) const SLOW_UPSTREAM: Self =
+        Self::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time");
+
     /// A head of HTTP/2 that the library refuses.
     pub(crate) const MALFORMED: Self = Self::new(Flag::BadRequest, 400, "the HTTP/2 request is malformed");
 

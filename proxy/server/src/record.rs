@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::info::ConnInfo;
 use crate::line::Line;
 use crate::shared::Shared;
+use crate::watch::Late;
 
 /// Where the requests of a worker are recorded.
 pub(crate) struct Recorder {
@@ -56,11 +57,11 @@ pub(crate) fn request(recorder: &Recorder, session: &Session, ctx: &Context) {
 
 /// Records a request that was dropped under way, as far as its context knows it.
 pub(crate) fn cut(recorder: &Recorder, ctx: &Context) {
-    let failure = match (ctx.failure, ctx.watch()) {
+    let failure = match (ctx.failure, ctx.watch().and_then(|watch| watch.late())) {
         (Some(failure), _) => failure,
-        (None, Some(watch)) if watch.client_is_slow() => Failure::SLOW_CLIENT,
-        (None, Some(watch)) if watch.expired() => Failure::CUT,
-        (None, _) => Failure::DRAINED,
+        (None, Some(Late::ClientReading | Late::ClientSending)) => Failure::SLOW_CLIENT,
+        (None, Some(Late::Upstream)) => Failure::CUT,
+        (None, None) => Failure::DRAINED,
     };
     let asked = Asked {
         method: &ctx.method,

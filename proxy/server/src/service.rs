@@ -31,6 +31,7 @@ use crate::pool::PoolHandle;
 use crate::record::{self, Recorder};
 use crate::request::{self, Stop};
 use crate::shared::Shared;
+use crate::watch::Late;
 
 /// Tries of one request, the first included.
 const MAX_TRIES: usize = 3;
@@ -174,16 +175,14 @@ impl Service {
         if ctx.conn().is_some_and(|conn| conn.slow_body()) {
             return Failure::new(Flag::ClientTimeout, 408, "the request's body comes too slowly");
         }
-        if let Some(watch) = ctx.watch().filter(|watch| watch.expired()) {
-            return if watch.client_is_slow() {
-                Failure::SLOW_CLIENT
-            } else {
-                Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
-            };
+        match ctx.watch().and_then(|watch| watch.late()) {
+            Some(Late::ClientReading | Late::ClientSending) => return Failure::SLOW_CLIENT,
+            Some(Late::Upstream) => return Failure::SLOW_UPSTREAM,
+            None => {}
         }
         match (error.esource(), error.etype()) {
             (Upstream, ConnectTimedout | ReadTimedout | WriteTimedout | TLSHandshakeTimedout) => {
-                Failure::new(Flag::UpstreamTimeout, 504, "the upstream did not answer in time")
+                Failure::SLOW_UPSTREAM
             }
             (Upstream, _) => Failure::new(
                 Flag::UpstreamFailure,
@@ -385,7 +384,7 @@ impl ProxyHttp for Service {
         end: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
-        if ctx.watch().is_some_and(|watch| watch.expired()) {
+        if ctx.is_late() {
             // Not to be taken for the end of a body that ends where its connection does.
             return Err(Error::new(ErrorType::ReadTimedout).into_up());
         }
@@ -437,7 +436,7 @@ impl ProxyHttp for Service {
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.end_try(ctx);
-        let expired = ctx.watch().is_some_and(|watch| watch.expired());
+        let late = ctx.is_late();
         let failure = self.failure(ctx, &error);
         ctx.count_connect(if failure.flag == Flag::UpstreamTimeout {
             Connect::Timeout
@@ -445,7 +444,7 @@ impl ProxyHttp for Service {
             Connect::Failed
         });
         ctx.last_failure = Some(failure);
-        error.set_retry(ctx.tries < MAX_TRIES && !expired);
+        error.set_retry(ctx.tries < MAX_TRIES && !late);
         error
     }
 
@@ -458,9 +457,9 @@ impl ProxyHttp for Service {
         reused: bool,
     ) -> Box<Error> {
         self.end_try(ctx);
-        let expired = ctx.watch().is_some_and(|watch| watch.expired());
+        let late = ctx.is_late();
         let may = ctx.tries < MAX_TRIES
-            && !expired
+            && !late
             && ctx.failure.is_none()
             && !answered(session)
             && (session.req_header().method.is_idempotent() || unprocessed(&error))

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,22 @@ pub(crate) fn millis(at: Instant) -> u64 {
     at.saturating_duration_since(epoch()).as_millis().min(u128::from(NONE - 1)) as u64
 }
 
+/// Who let a deadline pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Late {
+    /// The endpoint, or nobody in particular.
+    Upstream = 1,
+    /// The client took nothing of what was written to it.
+    ClientReading,
+    /// The client sent nothing of what it still owes.
+    ClientSending,
+}
+
+impl Late {
+    const ALL: [Self; 3] = [Self::Upstream, Self::ClientReading, Self::ClientSending];
+}
+
 /// What must have happened by when. Times are milliseconds since the process began to count.
 pub(crate) struct Watch {
     /// The response's head of the try that runs.
@@ -50,9 +66,8 @@ pub(crate) struct Watch {
     /// The upstream's socket, where it serves this request alone.
     upstream: AtomicI32,
     started: AtomicBool,
-    expired: AtomicBool,
-    client_does_not_read: AtomicBool,
-    client_does_not_send: AtomicBool,
+    /// A [`Late`], or 0.
+    late: AtomicU8,
     /// Whether the client's connection is ours to fail.
     http1: bool,
 }
@@ -67,9 +82,7 @@ impl Default for Watch {
             client: AtomicU64::new(NONE),
             upstream: AtomicI32::new(-1),
             started: AtomicBool::new(false),
-            expired: AtomicBool::new(false),
-            client_does_not_read: AtomicBool::new(false),
-            client_does_not_send: AtomicBool::new(false),
+            late: AtomicU8::new(0),
             http1: false,
         }
     }
@@ -90,9 +103,7 @@ impl Watch {
         self.client.store(NONE, Ordering::Relaxed);
         self.upstream.store(-1, Ordering::Relaxed);
         self.started.store(false, Ordering::Relaxed);
-        self.expired.store(false, Ordering::Relaxed);
-        self.client_does_not_read.store(false, Ordering::Relaxed);
-        self.client_does_not_send.store(false, Ordering::Relaxed);
+        self.late.store(0, Ordering::Relaxed);
     }
 
     /// How long the exchange may stand still.
@@ -161,16 +172,6 @@ impl Watch {
         }
     }
 
-    /// Whether the client took nothing of what was written to it for too long.
-    pub(crate) fn client_does_not_read(&self) -> bool {
-        self.client_does_not_read.load(Ordering::Relaxed)
-    }
-
-    /// Whether it was the client who let a deadline pass.
-    pub(crate) fn client_is_slow(&self) -> bool {
-        self.client_does_not_read() || self.client_does_not_send.load(Ordering::Relaxed)
-    }
-
     /// The client has taken some of the response: who waits for it cannot blame the endpoint.
     pub(crate) fn client_reads(&self) {
         self.client.store(NONE, Ordering::Relaxed);
@@ -197,9 +198,10 @@ impl Watch {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Whether a deadline has passed.
-    pub(crate) fn expired(&self) -> bool {
-        self.expired.load(Ordering::Relaxed)
+    /// Whether a deadline has passed, and who let it.
+    pub(crate) fn late(&self) -> Option<Late> {
+        let known = self.late.load(Ordering::Relaxed);
+        Late::ALL.into_iter().find(|&late| late as u8 == known)
     }
 
     fn next(&self) -> u64 {
@@ -210,14 +212,15 @@ impl Watch {
     /// A deadline has passed. False where nothing is left but to drop the request.
     fn expire(&self, now: u64) -> bool {
         let upstream = self.upstream.load(Ordering::Relaxed);
-        // An endpoint waits for a client that does not read, too.
-        if self.client.swap(NONE, Ordering::Relaxed) != NONE {
-            self.client_does_not_read.store(true, Ordering::Relaxed);
-        }
-        if now >= self.body.swap(NONE, Ordering::Relaxed) {
-            self.client_does_not_send.store(true, Ordering::Relaxed);
-        }
-        if self.expired.swap(true, Ordering::Relaxed) {
+        let unread = self.client.swap(NONE, Ordering::Relaxed) != NONE;
+        let unsent = now >= self.body.swap(NONE, Ordering::Relaxed);
+        let late = match (unread, unsent) {
+            // An endpoint waits for a client that does not read, too.
+            (true, _) => Late::ClientReading,
+            (false, true) => Late::ClientSending,
+            (false, false) => Late::Upstream,
+        };
+        if self.late.compare_exchange(0, late as u8, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
         if upstream >= 0 {

@@ -16,7 +16,7 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::Conn;
-use crate::watch::Watch;
+use crate::watch::{Late, Watch};
 
 /// Where a lent connection comes back to, and who is told that its client takes what is written.
 pub(crate) struct Home {
@@ -57,7 +57,7 @@ impl Lease {
         &mut self,
         write: impl FnOnce(Pin<&mut Conn>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if self.home.watch.client_does_not_read() {
+        if self.home.watch.late() == Some(Late::ClientReading) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let written = self.conn().map_or_else(gone, write);
@@ -83,7 +83,7 @@ fn gone<T>() -> Poll<io::Result<T>> {
 impl AsyncRead for Lease {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.home.watch.expired() {
+        if this.home.watch.late().is_some() {
             // Whoever waits for the client, too, is to hear that the request's time is over.
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
