@@ -140,11 +140,8 @@ impl DataPlane {
         let broken = self.builder.apply(update);
         self.publish();
         self.prober.follow(update, &self.shared.snapshot.load());
-        self.resolver.follow(update);
-        for (id, pool) in &update.pools {
-            if pool.as_ref().is_none_or(|pool| pool.names.is_empty()) {
-                self.lacks.retain(|lack| !matches!(lack, Lack::Endpoints { pool: known, .. } if known == id));
-            }
+        for id in self.resolver.follow(update) {
+            self.lacks.retain(|lack| !matches!(lack, Lack::Endpoints { pool: known, .. } if known == id));
         }
         match &update.proxy {
             Some(proxy) => self.listen(proxy),
@@ -166,7 +163,7 @@ impl DataPlane {
 
     /// Waits until some pool's names resolve to something else, and takes that over. To be called in a loop.
     pub async fn next_resolution(&mut self) {
-        let Resolution { pool, endpoints, refused } = self.resolver.next().await;
+        let Resolution { pool, endpoints, refused, .. } = self.resolver.next().await;
         self.builder.resolved(&pool, endpoints);
         self.publish();
         self.prober.refresh(&pool, &self.shared.snapshot.load());

@@ -24,6 +24,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What a pool's names resolve to now.
 pub(crate) struct Resolution {
     pub(crate) pool: PoolId,
+    plan: Arc<Pool>,
     /// In order.
     pub(crate) endpoints: Vec<Endpoint>,
     /// Addresses that the cluster may not have.
@@ -59,13 +60,13 @@ impl Resolver {
         Self { resolver, results, sender, pools: HashMap::new() }
     }
 
-    /// Starts and ends the resolution of pools as an update says.
-    pub(crate) fn follow(&mut self, update: &Update) {
+    /// Starts and ends the resolution of pools as an update says: gives those whose names, or what these may resolve to, are not what
+    /// they were.
+    pub(crate) fn follow<'a>(&mut self, update: &'a Update) -> Vec<&'a PoolId> {
+        let mut ended = Vec::new();
         for (id, pool) in &update.pools {
             let same = match (self.pools.get(id), pool) {
-                (Some((before, _)), Some(pool)) => {
-                    before.names == pool.names && before.ranges == pool.ranges
-                }
+                (Some((before, _)), Some(pool)) => before.names == pool.names && before.ranges == pool.ranges,
                 _ => false,
             };
             if same {
@@ -73,6 +74,7 @@ impl Resolver {
             }
             if let Some((_, task)) = self.pools.remove(id) {
                 task.abort();
+                ended.push(id);
             }
             let (Some(pool), Some(resolver)) = (pool, &self.resolver) else { continue };
             if !pool.names.is_empty() {
@@ -80,14 +82,20 @@ impl Resolver {
                 self.pools.insert(id.clone(), (Arc::clone(pool), tokio::spawn(task).abort_handle()));
             }
         }
+        ended
     }
 
     /// The next pool whose names resolve to something else than before. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Resolution {
         loop {
             match self.results.recv().await {
-                Some(resolution) if self.pools.contains_key(&resolution.pool) => return resolution,
-                Some(_) => {}
+                Some(resolution) => {
+                    let current = self.pools.get(&resolution.pool);
+                    // What the names were before may still be on its way.
+                    if current.is_some_and(|(plan, _)| Arc::ptr_eq(plan, &resolution.plan)) {
+                        return resolution;
+                    }
+                }
                 None => std::future::pending().await,
             }
         }
@@ -149,7 +157,8 @@ async fn follow(
         let now = (all, refused);
         if answered && last.as_ref() != Some(&now) {
             let (endpoints, refused) = now.clone();
-            if results.send(Resolution { pool: id.clone(), endpoints, refused }).await.is_err() {
+            let resolution = Resolution { pool: id.clone(), plan: Arc::clone(&pool), endpoints, refused };
+            if results.send(resolution).await.is_err() {
                 return;
             }
             last = Some(now);

@@ -253,7 +253,8 @@ fn endpoints_on_node_ports() {
     assert_eq!(shares(&mut client, WEB, 30).into_keys().collect::<Vec<_>>(), ["one", "three", "two"]);
 }
 
-/// A DNS server that answers every question for an A record with one address and a TTL of a second.
+/// A DNS server that answers every question for an A record with one address and a TTL of a second; names that begin with `gone.`
+/// do not exist.
 struct Dns {
     address: SocketAddr,
     answer: Arc<Mutex<Ipv4Addr>>,
@@ -274,9 +275,10 @@ impl Dns {
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 let query = &buffer[..length];
                 let name = query[12..].iter().position(|&byte| byte == 0).unwrap() + 13;
-                let is_a = query[name..name + 2] == [0, 1];
+                let gone = query[13..].starts_with(b"gone");
+                let is_a = query[name..name + 2] == [0, 1] && !gone;
                 let mut reply = query[..2].to_vec();
-                reply.extend([0x84, 0x00, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+                reply.extend([0x84, if gone { 3 } else { 0 }, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
                 reply.extend(&query[12..name + 4]);
                 if is_a {
                     reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
@@ -324,6 +326,24 @@ fn names_are_resolved_again_as_their_ttl_says() {
         (!portolan.admin_json("/conditions").to_string().contains("192.0.2.1")).then_some(())
     });
     assert!(dns.asked.load(Ordering::SeqCst) >= 3);
+}
+
+/// What is said of a pool's names is said of those that it has now, whether these resolve or not.
+#[test]
+fn names_that_a_pool_had_are_complained_of_no_more() {
+    let dns = Dns::start(Ipv4Addr::new(192, 0, 2, 1));
+    let naming = |name: &str| {
+        web(&pool("paris", "web", &[], &format!("endpoints: [{{address: {name}, port: 80}}]\n")))
+    };
+    let portolan = Setup::new()
+        .manifest("fleet.yaml", naming("foreign.internal.test"))
+        .arg("--dns-server")
+        .arg(dns.address.to_string())
+        .start();
+    let said = || portolan.admin_json("/conditions").to_string().contains("192.0.2.1");
+    eventually("it is said", || said().then_some(()));
+    portolan.apply("fleet.yaml", &naming("gone.internal.test"));
+    eventually("that is said no more", || (!said()).then_some(()));
 }
 
 #[test]
