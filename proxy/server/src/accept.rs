@@ -48,18 +48,25 @@ pub(crate) struct Accept {
 /// A running worker, for those who manage it. It ends once the handle is dropped and its connections are done.
 pub(crate) struct WorkerHandle {
     accepts: mpsc::UnboundedSender<Accept>,
+    up: std::sync::mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WorkerHandle {
-    /// Starts a worker.
+    /// Starts a worker, which takes some time to come up.
     pub(crate) fn start(index: usize, shared: Arc<Shared>) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (accepts, queue) = mpsc::unbounded_channel();
+        let (came_up, up) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
-            .spawn(move || runtime.block_on(run(index, shared, queue)))?;
-        Ok(Self { accepts, thread: Some(thread) })
+            .spawn(move || runtime.block_on(run(index, shared, came_up, queue)))?;
+        Ok(Self { accepts, up, thread: Some(thread) })
+    }
+
+    /// Waits until it is up, for the first to ask: false where it never will be.
+    pub(crate) fn comes_up(&self) -> bool {
+        self.up.recv().is_ok()
     }
 
     /// Gives it a socket to accept on.
@@ -74,7 +81,12 @@ impl WorkerHandle {
     }
 }
 
-async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Accept>) {
+async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    up: std::sync::mpsc::Sender<()>,
+    mut queue: mpsc::UnboundedReceiver<Accept>,
+) {
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: UPSTREAM_POOL,
@@ -91,6 +103,7 @@ async fn run(index: usize, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiv
     let (_close, closing) = watch::channel(true);
     let worker = Arc::new(Worker { shared, proxy: Arc::new(proxy), running, closing });
     let open = Arc::new(Open::default());
+    let _ = up.send(());
     while let Some(accept) = queue.recv().await {
         // Counted before it runs: the worker must not end without having looked into the socket.
         let Some(accepting) = open.enter(u32::MAX) else { continue };

@@ -265,7 +265,8 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Starts or retires workers. New ones take their part of every listener; retired ones finish what they have.
+    /// Starts or retires workers. New ones take their part of every listener once all are up (each reads the machine's trust store,
+    /// which takes a while where there are more of them than cores); retired ones finish what they have.
     fn scale(&mut self, count: usize) {
         while self.workers.len() > count {
             let Some(worker) = self.workers.pop() else { break };
@@ -274,15 +275,18 @@ impl DataPlane {
             }
             self.retired.extend(worker.retire());
         }
-        while self.workers.len() < count {
-            let started = WorkerHandle::start(self.workers.len(), Arc::clone(&self.shared));
-            let worker = match started {
-                Ok(worker) => worker,
+        let mut started = Vec::new();
+        for index in self.workers.len()..count {
+            match WorkerHandle::start(index, Arc::clone(&self.shared)) {
+                Ok(worker) => started.push(worker),
                 Err(error) => {
                     tracing::error!(%error, "a worker cannot be started");
-                    return;
+                    break;
                 }
-            };
+            }
+        }
+        started.retain(WorkerHandle::comes_up);
+        for worker in started {
             for running in self.listeners.values_mut() {
                 let spec = Arc::clone(&running.state.load().spec);
                 match bind(&spec, 1, Sharing::Anybody) {

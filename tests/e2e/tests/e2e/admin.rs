@@ -1,6 +1,6 @@
 //! The admin port: every endpoint, as the page about it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -169,6 +169,35 @@ fn it_is_ready_once_a_configuration_is_in_force() {
     let mut client = RawClient::connect(([127, 0, 0, 1], http));
     client.send("GET / HTTP/1.1\r\nHost: app-19-199.paris.lb.test\r\nConnection: close\r\n\r\n");
     assert_ne!(client.response().expect("an answer").status, 404);
+}
+
+/// And once every worker is up, be they ever so many: what a worker does at first is done.
+#[test]
+fn it_is_ready_once_all_workers_are_up() {
+    const WORKERS: usize = 32;
+    let portolan = Setup::new().spec(&format!("workers: {WORKERS}")).start();
+    // What each has had of a core so far, in nanoseconds.
+    let spent = || -> BTreeMap<String, u64> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", portolan.pid())).expect("the process runs");
+        let each = tasks.filter_map(|task| {
+            let task = task.ok()?.path();
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let spent = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            Some((name, spent.split(' ').next()?.parse().ok()?))
+        });
+        each.filter(|(name, _)| name.starts_with("worker-")).collect()
+    };
+    let ready = spent();
+    assert_eq!(ready.len(), WORKERS);
+    let idle = eventually("they idle", || {
+        let before: u64 = spent().values().sum();
+        std::thread::sleep(Duration::from_millis(200));
+        let now = spent();
+        (now.values().sum::<u64>() < before + 1_000_000).then_some(now)
+    });
+    for (name, spent) in idle {
+        assert!(ready[&name] * 2 > spent, "{name} had spent {} ns of {spent}", ready[&name]);
+    }
 }
 
 #[test]
