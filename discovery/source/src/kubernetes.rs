@@ -205,6 +205,8 @@ impl Supervisor {
         batches: mpsc::Sender<Batch>,
     ) {
         self.restore().await;
+        // The server has not been asked before.
+        self.began = Instant::now();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

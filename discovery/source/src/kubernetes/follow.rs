@@ -31,7 +31,8 @@ use super::lines::{Lines, LinesError};
 use super::request::{self, RequestError, Status};
 use super::resource;
 
-/// A server says something about once a minute, if only how far it is: so long without a word, and the connection is dead.
+/// A server says something about once a minute, if only how far it is, and nothing where nothing happened since it was started: so long
+/// without a word, and the connection may be dead. To go on over another costs next to nothing.
 const SILENCE: Duration = Duration::from_secs(100);
 /// A server is to end a watch after so many seconds, and up to a quarter more.
 const WATCH: u64 = 240;
@@ -175,8 +176,11 @@ impl Follower {
             match &turn {
                 Turn::Deaf => return,
                 Turn::Listed => continue,
-                Turn::Ended | Turn::Outage if began.elapsed() > SETTLED => continue,
-                Turn::Ended | Turn::Outage => {}
+                Turn::Ended | Turn::Outage | Turn::Lines(LinesError::Silence(_)) => {
+                    if began.elapsed() > SETTLED {
+                        continue;
+                    }
+                }
                 Turn::Forgotten(_) => position = None,
                 Turn::Request(RequestError::Refused { status: 403 | 404, .. }) => {
                     if !self.say(News::Denied(turn.to_string())).await {
