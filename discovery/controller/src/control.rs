@@ -28,6 +28,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::figures::Figures;
 use crate::provision::provision;
+use crate::refusal::Refusal;
 use crate::status::{Ledger, Outcome, Seen, Write};
 use crate::watches::{self, News};
 use crate::writer::{AnyObject, Rate, write};
@@ -323,7 +324,9 @@ async fn sweep(leases: Api<Lease>, names: Vec<String>) {
         match leases.delete(&name, &DeleteParams::default()).await {
             Ok(_) => tracing::info!(lease = name, "deleted the lease of a replica that is long dead"),
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(lease = name, %error, "cannot delete the lease of a dead replica"),
+            Err(error) => {
+                tracing::warn!(lease = name, error = %Refusal::from(error), "cannot delete the lease of a dead replica")
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use serde_json::Value;
 
 pub use self::credential::{Credential, credential};
 pub use self::manifests::manifests;
+use crate::refusal::Refusal;
 use crate::version::{TooOld, check_member};
 
 /// Opening a connection takes no longer.
@@ -38,12 +39,12 @@ pub enum JoinError {
     Kubeconfig(Option<PathBuf>, #[source] Box<KubeconfigError>),
     /// What a kubeconfig says.
     #[error("cannot talk to {0}")]
-    Connect(String, #[source] Box<kube::Error>),
+    Connect(String, #[source] Refusal),
     /// A request.
     #[error("{0}")]
-    Request(String, #[source] Box<kube::Error>),
+    Request(String, #[source] Refusal),
     /// Nobody declared that cluster.
-    #[error("the LB cluster has no Cluster {cluster:?}{}: apply one first", known(.there))]
+    #[error("the LB cluster has no Cluster {cluster:?}{}; apply one first", known(.there))]
     NoCluster {
         /// Which.
         cluster: String,
@@ -74,7 +75,7 @@ fn shown(file: Option<&PathBuf>) -> String {
 }
 
 fn known(there: &[String]) -> String {
-    if there.is_empty() { String::new() } else { format!(", but: {}", there.join(", ")) }
+    if there.is_empty() { String::new() } else { format!(" (it has {})", there.join(", ")) }
 }
 
 /// An API server, as a person reaches it.
@@ -98,21 +99,21 @@ impl Server {
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         match Client::try_from(config) {
             Ok(client) => Ok(Self { client, url, authority }),
-            Err(error) => Err(JoinError::Connect(url, Box::new(error))),
+            Err(error) => Err(JoinError::Connect(url, error.into())),
         }
     }
 
     /// Applies manifests there, in their order, by server-side apply. What each is called is told as it is done.
     pub async fn apply(&self, manifests: &[Value], mut done: impl FnMut(&str)) -> Result<(), JoinError> {
         let info: Info = self.client.apiserver_version().await.map_err(|error| {
-            JoinError::Request(format!("{} does not say its version", self.url), Box::new(error))
+            JoinError::Request(format!("{} does not say its version", self.url), error.into())
         })?;
         check_member(&info)?;
         for manifest in manifests {
             let text = |path: &str| manifest.pointer(path).and_then(Value::as_str).unwrap_or_default();
             let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
             let what = format!("{kind} {name}");
-            let wrong = |error| JoinError::Request(format!("cannot apply {what}"), Box::new(error));
+            let wrong = |error| JoinError::Request(format!("cannot apply {what}"), Refusal::from(error));
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             let kind = GroupVersionKind::gvk(group, version, kind);
             let (resource, capabilities) = pinned_kind(&self.client, &kind).await.map_err(wrong)?;

@@ -14,6 +14,7 @@ mod figures;
 pub mod join;
 mod provision;
 mod queue;
+mod refusal;
 mod status;
 pub mod tenant;
 mod version;
@@ -22,4 +23,5 @@ mod writer;
 
 pub use control::{Options, ServiceName, control};
 pub use figures::{Figures, Reading};
+pub use refusal::Refusal;
 pub use version::{TooOld, check_version};

@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 use crate::admission::{POLICY, policy};
 use crate::figures::Figures;
 use crate::queue::Queue;
+use crate::refusal::{Refusal, watch_failed};
 use crate::tenant::{CLUSTER_LABEL, QUOTA, Tenant, counts_ours, quota_of_system, tenant};
 
 /// From an event to what is done about it: others of the same cluster come with it.
@@ -89,6 +90,8 @@ pub(crate) async fn provision(
     if !counted {
         queue.mark(&Job::Quota, Instant::now() + RETRY);
     }
+    // Whether the policy stands: clusters are bound to it.
+    let mut stands = false;
     loop {
         let now = Instant::now();
         while under_way.len() < AT_ONCE
@@ -105,6 +108,7 @@ pub(crate) async fn provision(
                     under_way
                         .spawn(async move { (job_again, apply_all(&client, &policy).await.map(|()| true)) });
                 }
+                Job::Cluster(_) if !stands => queue.mark(&job, now + SETTLE),
                 Job::Cluster(name) => {
                     let Some(tenant) =
                         clusters.get(name).and_then(|cluster| tenant(cluster, &system, counted))
@@ -137,6 +141,7 @@ pub(crate) async fn provision(
                 let wait = match result {
                     Ok(true) => {
                         failures.remove(&job);
+                        stands |= job == Job::Policy;
                         if job == Job::Quota {
                             counted = true;
                             all(&clusters).for_each(|job| queue.mark(&job, Instant::now()));
@@ -145,7 +150,8 @@ pub(crate) async fn provision(
                     }
                     refused => {
                         if let Err(error) = refused {
-                            tracing::warn!(?job, %error, "cannot apply what it needs");
+                            let error = Refusal::from(error);
+                            tracing::warn!(?job, %error, "cannot apply what is needed");
                         }
                         let failed = failures.entry(job.clone()).or_default();
                         // Quotas count a new kind within half a minute, and clusters wait for that.
@@ -230,7 +236,9 @@ fn watches(client: &Client) -> SelectAll<BoxStream<'static, News>> {
     let clusters = watcher(clusters, watcher::Config::default()).default_backoff();
     all.push(
         clusters
-            .filter_map(|event| std::future::ready(told(event).map(|event| News::Cluster(Box::new(event)))))
+            .filter_map(|event| {
+                std::future::ready(told("Clusters", event).map(|event| News::Cluster(Box::new(event))))
+            })
             .boxed(),
     );
     all.push(owned::<Namespace>(client));
@@ -251,7 +259,7 @@ where
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={CONTROLLER}"));
     let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).default_backoff();
     let news = events.filter_map(|event| {
-        std::future::ready(match told(event) {
+        std::future::ready(match told(&K::kind(&()), event) {
             Some(Event::Apply(object) | Event::Delete(object)) => Some(News::Owned(job(&object.metadata))),
             Some(Event::InitDone) => Some(News::Anything),
             Some(Event::Init | Event::InitApply(_)) | None => None,
@@ -267,8 +275,8 @@ fn job(meta: &ObjectMeta) -> Option<Job> {
     meta.labels.as_ref()?.get(CLUSTER_LABEL).cloned().map(Job::Cluster)
 }
 
-fn told<T>(event: watcher::Result<T>) -> Option<T> {
-    event.inspect_err(|error| tracing::warn!(%error, "a watch failed; it begins anew")).ok()
+fn told<T>(what: &str, event: watcher::Result<T>) -> Option<T> {
+    event.map_err(|error| watch_failed(what, error)).ok()
 }
 
 /// Applies all of it, in its order.

@@ -85,7 +85,7 @@ pub fn tenant(cluster: &Cluster, system: &str, counted: bool) -> Option<Tenant> 
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         },
-        lease: Lease { metadata: about.inside(AGENT), ..Lease::default() },
+        lease: about.lease(),
         cluster_role: ClusterRole {
             metadata: about.outside(cluster_wide(name)),
             rules: Some(vec![PolicyRule {
@@ -156,6 +156,15 @@ impl About<'_> {
         // Nothing runs there.
         labels.insert("pod-security.kubernetes.io/enforce".into(), "restricted".into());
         Namespace { metadata, ..Namespace::default() }
+    }
+
+    /// The label of who manages it is the agent's, who manages it from its first sign of life on.
+    fn lease(&self) -> Lease {
+        let mut metadata = self.inside(AGENT);
+        if let Some(labels) = &mut metadata.labels {
+            labels.remove(MANAGED_BY_LABEL);
+        }
+        Lease { metadata, ..Lease::default() }
     }
 
     fn admission(&self) -> ValidatingAdmissionPolicyBinding {

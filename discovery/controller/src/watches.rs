@@ -17,6 +17,7 @@ use portolan_model::id::Kind;
 use serde_json::Value;
 
 use crate::control::ServiceName;
+use crate::refusal::watch_failed;
 use crate::status::KINDS;
 use crate::writer::{AnyObject, api_resource};
 
@@ -67,10 +68,8 @@ fn steady<K: Send + 'static>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     news: impl Fn(Event<K>) -> News + Send + 'static,
 ) -> Pin<Box<dyn Stream<Item = News> + Send>> {
-    let told = events.default_backoff().filter_map(move |event| {
-        let event =
-            event.inspect_err(|error| tracing::warn!(what, %error, "the watch failed; it begins anew"));
-        std::future::ready(event.ok())
-    });
+    let told = events
+        .default_backoff()
+        .filter_map(move |event| std::future::ready(event.map_err(|error| watch_failed(what, error)).ok()));
     told.map(news).boxed()
 }

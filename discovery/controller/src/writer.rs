@@ -11,6 +11,7 @@ use portolan_api::kinds::{Cluster, HTTPLoadBalancer, NodeSet, Proxy, TrafficPoli
 use portolan_model::id::{Kind, ObjectRef};
 use serde_json::json;
 
+use crate::refusal::Refusal;
 use crate::status::{Outcome, Write};
 
 /// What a write may take: less than is between the end of a leader's term and the beginning of another's.
@@ -65,6 +66,7 @@ pub(crate) async fn write(client: Client, write: &Write) -> Outcome {
         // A conflict is one of identity: the field manager forces what it owns.
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Outcome::Gone,
         Ok(Err(error)) => {
+            let error = Refusal::from(error);
             tracing::warn!(object = %id, %error, "cannot write the status");
             Outcome::Failed
         }

@@ -45,7 +45,7 @@ pub struct Credential {
 /// A new credential for that cluster, with a URL in place of the server's own if the member cluster needs another.
 pub async fn credential(server: &Server, cluster: &str, url: Option<&str>) -> Result<Credential, JoinError> {
     let client = &server.client;
-    let failed = |what: String| move |error| JoinError::Request(what, Box::new(error));
+    let failed = |what: String| move |error: kube::Error| JoinError::Request(what, error.into());
     let clusters = Api::<DeserializeGuard<Cluster>>::all(client.clone());
     let reading = || failed(format!("cannot read Cluster {cluster} of {}", server.url));
     if clusters.get_opt(cluster).await.map_err(reading())?.is_none() {
@@ -92,7 +92,7 @@ async fn provisioned(client: &Client, namespace: &str) -> Result<(), JoinError> 
     let what = format!("the ServiceAccount {namespace}/{AGENT}");
     match tokio::time::timeout(PATIENCE, look).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(JoinError::Request(format!("cannot read {what}"), Box::new(error))),
+        Ok(Err(error)) => Err(JoinError::Request(format!("cannot read {what}"), error.into())),
         Err(_) => Err(JoinError::NotProvisioned { what, waited: PATIENCE }),
     }
 }
