@@ -65,7 +65,11 @@ impl Elector {
                 Some(Ok(Ok(()))) => {}
                 Some(Ok(Err(error))) => {
                     self.known = None;
-                    tracing::warn!(lease = %self.name, %error, "cannot read or write the lease");
+                    let error = match &error {
+                        kube::Error::Api(status) => status.message.clone(),
+                        error => error.to_string(),
+                    };
+                    tracing::warn!(lease = %self.name, error, "cannot read or write the lease");
                 }
                 Some(Err(_)) | None => {
                     self.known = None;
