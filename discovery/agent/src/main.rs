@@ -106,8 +106,8 @@ fn host_name() -> anyhow::Result<String> {
 }
 
 fn log(text: &str) -> anyhow::Result<()> {
-    // The library below tells of errors that are told here.
-    let filter = EnvFilter::try_new(format!("kube_client=error,kube_runtime=error,{text}"));
+    // What the library below tells of errors is told here as well, once.
+    let filter = EnvFilter::try_new(format!("kube_client=off,kube_runtime=off,{text}"));
     let filter = filter.with_context(|| format!("{text:?} is no log level"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {

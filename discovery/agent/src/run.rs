@@ -112,3 +112,15 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let _ = tokio::time::timeout(Duration::from_secs(3), elector).await;
     Ok(())
 }
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

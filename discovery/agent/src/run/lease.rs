@@ -9,6 +9,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use portolan_api::contract::{AGENT, VERSION_ANNOTATION};
 
+use super::chain;
 use crate::objects::metadata;
 
 /// How often it is given, and for how long it counts.
@@ -36,7 +37,7 @@ pub(super) async fn keep(client: Client, namespace: String, identity: String) {
             Ok(Ok(_)) => failing = false,
             Ok(Err(error)) if !failing => {
                 failing = true;
-                tracing::warn!(%error, "no sign of life can be given in the LB cluster");
+                tracing::warn!(error = %chain(&error), "no sign of life can be given in the LB cluster");
             }
             Err(_) if !failing => {
                 failing = true;

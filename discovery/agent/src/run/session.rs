@@ -15,7 +15,7 @@ use super::Options;
 use super::credential::{self, Credential};
 use super::figures::{About, Metrics};
 use super::write::{Clients, Target, write};
-use super::{events, lease, version, watch as watches};
+use super::{chain, events, lease, version, watch as watches};
 use crate::keeper::{Input, Keeper, MemberId, Write};
 use crate::ledger::{Outcome, Pace};
 
@@ -27,6 +27,8 @@ const BATCH: usize = 256;
 const QUIET: Duration = Duration::from_millis(10);
 /// When an LB cluster that was too old is asked again.
 const TOO_OLD: Duration = Duration::from_secs(60);
+/// How many refusals are logged.
+const SAID: usize = 100;
 /// How often figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -250,8 +252,11 @@ impl Session<'_> {
                 };
                 let line = format!("{what} is refused: {reason}");
                 // Each once, and not without bound.
-                if self.said.len() < 1000 && self.said.insert(line.clone()) {
+                if self.said.len() < SAID && self.said.insert(line.clone()) {
                     tracing::warn!("{line}");
+                    if self.said.len() == SAID {
+                        tracing::warn!("further refusals are not logged; events and metrics have them");
+                    }
                 }
             }
             Outcome::Failed | Outcome::Unreachable => tracing::debug!(?target, %reason, "not written"),
@@ -313,18 +318,6 @@ fn log(next: &Write) {
         Write::Companion(key, None) => tracing::debug!(companion = %key, "delete"),
         Write::Status { key, .. } => tracing::debug!(ingress = %key, "status"),
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Numbers between 0 and 1 that nobody guesses.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use kube::Client;
 
+use super::chain;
+
 /// The oldest minor version that is served.
 const OLDEST: u32 = 29;
 
@@ -22,7 +24,7 @@ pub(super) async fn wait(client: &Client, whose: &str) -> Result<(), TooOld> {
         let asked = tokio::time::timeout(Duration::from_secs(10), client.apiserver_version()).await;
         match asked {
             Ok(Ok(info)) => return check(whose, &info.major, &info.minor),
-            Ok(Err(error)) => tracing::warn!(%error, "{whose} does not say its version"),
+            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "{whose} does not say its version"),
             Err(_) => tracing::warn!("{whose} does not answer"),
         }
         tokio::time::sleep(pause).await;

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::lenient::Lenient;
+use super::chain;
 use super::credential::{Credential, SECRET};
 use crate::keeper::Input;
 use crate::objects::{Found, Kind, ReadBack, version};
@@ -308,9 +309,9 @@ impl Pauses {
         let settled = matches!(code(error), Some(401 | 403 | 404));
         // That a watch has to be begun anew is nothing to tell.
         if self.failures == 1 || (settled && self.failures == 0) {
-            tracing::warn!(kind, %error, "cannot be watched; trying on");
+            tracing::warn!(kind, error = %chain(error), "cannot be watched; trying on");
         } else {
-            tracing::debug!(kind, %error, "cannot be watched");
+            tracing::debug!(kind, error = %chain(error), "cannot be watched");
         }
         let full = PAUSE.0.saturating_mul(1 << self.failures.min(10)).min(PAUSE.1);
         let full = if settled && self.failures > 3 { UNSERVED } else { full };

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::chain;
 use crate::keeper::{MemberId, Report, Write};
 use crate::ledger::Outcome;
 use crate::objects::{Body, Id, Kind, ReadBack, digest, metadata, version};
@@ -190,8 +191,8 @@ fn report(error: &kube::Error) -> Report {
             };
             (outcome, status.message.as_str().into())
         }
-        kube::Error::SerdeError(_) => (Outcome::Failed, error.to_string().into()),
-        other => (Outcome::Unreachable, other.to_string().into()),
+        kube::Error::SerdeError(_) => (Outcome::Failed, chain(error).into()),
+        other => (Outcome::Unreachable, chain(other).into()),
     };
     Report { outcome, reason: Some(reason) }
 }
