@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Where rustup puts cargo, and Debian nginx: not every PATH has them.
 export PATH := $(HOME)/.cargo/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help run test test-fast test-clusters test-slow conformance bench fuzz release crds lint doc clean setup setup-tests setup-bench
+.PHONY: help run test test-fast test-clusters test-slow conformance fleet manifests bench fuzz release crds lint doc clean setup setup-tests setup-bench
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,14 @@ conformance: setup-tests ## The Gateway API's conformance suite, in a cluster of
 	cargo build --locked --workspace --bins
 	@$${CARGO_TARGET_DIR:-target}/debug/rig conformance $(if $(CLASS),--class=$(CLASS)) $(MANIFESTS:%=--manifest=%) $(if $(CHANNEL),--channel=$(CHANNEL)) \
 	  $(if $(PROFILES),--profiles=$(PROFILES)) $(if $(FEATURES),--features=$(FEATURES)) $(if $(TEST),--test=$(TEST)) $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(KEEP),--keep)
+
+fleet: setup-tests ## Three clusters on this machine, with Portolan, agents and an application in two of them: it prints what to try. Root and Go.
+	cargo build --locked --workspace --bins
+	@$${CARGO_TARGET_DIR:-target}/debug/rig check && $${CARGO_TARGET_DIR:-target}/debug/rig build && tests/rig/build.sh coredns >/dev/null
+	@$${CARGO_TARGET_DIR:-target}/debug/fleet
+
+manifests: ## Write deploy/manifests/portolan.yaml again, from the chart. Needs Helm, which tests/rig/build.sh builds.
+	deploy/manifests/render.sh
 
 lint: setup-tests ## Format, lints, documentation, the graph of crates.
 	cargo fmt --all --check

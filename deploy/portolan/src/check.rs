@@ -182,7 +182,8 @@ mod tests {
         let limits = [(1, u64::MAX, true), (0, u64::MAX, false), (1, 10, false)];
         let (object, conditions) = compiler.plan().conditions.iter().next().unwrap();
         let place = compiler.object(object).and_then(|known| known.meta.place.clone());
-        let found = |limits| read::locate(Some(folder.path()), &[(object, &conditions[0], place.clone())], limits);
+        let found =
+            |limits| read::locate(Some(folder.path()), &[(object, &conditions[0], place.clone())], limits);
         for (files, bytes, expected) in limits {
             assert_eq!(found(Limits { files, bytes })[0].is_some(), expected, "{files} files, {bytes} bytes");
         }

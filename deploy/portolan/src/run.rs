@@ -65,6 +65,16 @@ pub(crate) struct RunArgs {
     /// and no connection is refused in between. Without it, a port in use is an error.
     #[arg(long)]
     share_ports: bool,
+    /// How long it goes on taking connections once it is asked to end (SIGTERM), not ready any more, until every load balancer in
+    /// front sends elsewhere; then it drains. A second signal cuts it short.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    drain_delay: Duration,
+}
+
+/// A duration such as `5s` or `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 5s or 500ms");
+    text.parse::<jiff::SignedDuration>().ok().and_then(|found| found.try_into().ok()).ok_or_else(wrong)
 }
 
 impl RunArgs {
@@ -81,6 +91,7 @@ impl RunArgs {
             log: "info".into(),
             dns_server: None,
             share_ports: false,
+            drain_delay: Duration::ZERO,
         }
     }
 }
@@ -177,7 +188,20 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     let mut retry = tokio::time::interval(QUIET);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unsettled: Option<Instant> = None;
+    let mut leaves_at: Option<tokio::time::Instant> = None;
     loop {
+        let leave = async {
+            match leaves_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let asked = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
         tokio::select! {
             batch = queue.recv() => {
                 let Some(batch) = batch else { anyhow::bail!("{source} is no longer watched") };
@@ -214,8 +238,15 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 }
                 plane.view().reopen_logs();
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = asked => {
+                if leaves_at.is_some() || args.drain_delay.is_zero() {
+                    break;
+                }
+                tracing::info!(delay = ?args.drain_delay, "not ready any more; draining after a delay");
+                state.drain();
+                leaves_at = Some(tokio::time::Instant::now() + args.drain_delay);
+            }
+            () = leave => break,
         }
     }
     drop(source);

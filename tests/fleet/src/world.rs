@@ -121,7 +121,9 @@ impl World {
     /// Renders the chart, as `helm install` would apply it.
     pub async fn chart(&self, name: &str, values: &[String]) -> Result<String> {
         let chart = format!("{ROOT}/deploy/charts/{name}");
-        let mut args = vec!["template", name, &chart, "--namespace", "portolan-system"];
+        // Built from source, helm knows of no version of Kubernetes but an old one.
+        let mut args =
+            vec!["template", name, &chart, "--namespace", "portolan-system", "--kube-version", "1.36.0"];
         args.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
         tools::run(&self.binaries.helm, args, "").await
     }
