@@ -20,6 +20,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 pub use self::election::{Election, Record, Step, Terms};
 
@@ -35,6 +36,8 @@ pub struct Elector {
     election: Election,
     /// As it was read or written last.
     known: Option<Lease>,
+    /// Whether the last try failed, which was said.
+    failing: bool,
 }
 
 impl Elector {
@@ -45,7 +48,13 @@ impl Elector {
         identity: impl Into<String>,
         terms: Terms,
     ) -> Self {
-        Self { leases, name: name.into(), election: Election::new(identity, terms), known: None }
+        Self {
+            leases,
+            name: name.into(),
+            election: Election::new(identity, terms),
+            known: None,
+            failing: false,
+        }
     }
 
     /// Takes part until `stop` is there, and says in `leads` whether this replica leads. At the end the `Lease` is
@@ -55,39 +64,55 @@ impl Elector {
         let jitter = RandomState::new();
         let mut round: u64 = 0;
         loop {
-            let until = self.election.leads_until().map(Instant::from_std);
+            let now = std::time::Instant::now();
+            let until = self.election.leads_until(now).map(Instant::from_std);
             let tried = tokio::select! {
                 () = &mut stop => break,
-                tried = tokio::time::timeout(REQUEST, self.attempt()) => Some(tried),
-                () = at(until) => None,
+                tried = tokio::time::timeout(REQUEST, self.attempt()) => tried,
+                // Whatever is under way then comes too late.
+                () = at(until) => {
+                    self.tell(&leads);
+                    self.known = None;
+                    continue;
+                }
             };
-            match tried {
-                Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(error))) => {
-                    self.known = None;
-                    let error = match &error {
-                        kube::Error::Api(status) => status.message.clone(),
-                        error => error.to_string(),
-                    };
-                    tracing::warn!(lease = %self.name, error, "cannot read or write the lease");
-                }
-                Some(Err(_)) | None => {
-                    self.known = None;
-                    tracing::warn!(lease = %self.name, "the API server does not answer about the lease");
-                }
-            }
+            self.judge(tried);
             self.tell(&leads);
             round += 1;
             let pause = self.election.terms().pause(jitter.hash_one(round));
-            let until = self.election.leads_until().map(Instant::from_std);
+            let until = self.election.leads_until(std::time::Instant::now()).map(Instant::from_std);
+            let pause = tokio::time::sleep(pause);
+            tokio::pin!(pause);
             tokio::select! {
                 () = &mut stop => break,
-                () = tokio::time::sleep(pause) => {}
-                () = at(until) => self.tell(&leads),
+                () = &mut pause => {}
+                () = at(until) => {
+                    self.tell(&leads);
+                    pause.await;
+                }
             }
         }
         leads.send_replace(false);
         let _ = tokio::time::timeout(RELEASE, self.release()).await;
+    }
+
+    /// Says what went wrong, once for all until it is well again.
+    fn judge(&mut self, tried: Result<kube::Result<()>, Elapsed>) {
+        let error = match tried {
+            Ok(Ok(())) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(lease = %self.name, "the lease can be read and written again");
+                }
+                return;
+            }
+            Ok(Err(kube::Error::Api(status))) => status.message,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        self.known = None;
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(lease = %self.name, error, "cannot read or write the lease; trying on");
+        }
     }
 
     fn tell(&self, leads: &watch::Sender<bool>) {
@@ -101,7 +126,7 @@ impl Elector {
 
     /// Reads the `Lease` unless it is known to be ours, and does about it what there is to do.
     async fn attempt(&mut self) -> kube::Result<()> {
-        if self.known.as_ref().is_none_or(|_| self.election.leads_until().is_none()) {
+        if self.known.is_none() || !self.election.leads(std::time::Instant::now()) {
             self.known = self.leases.get_opt(&self.name).await?;
         }
         let asked = std::time::Instant::now();
@@ -174,3 +199,6 @@ fn spec(record: &Record) -> LeaseSpec {
         ..LeaseSpec::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,12 +120,12 @@ impl Election {
 
     /// Whether it leads now.
     pub fn leads(&self, now: Instant) -> bool {
-        self.leads_until.is_some_and(|until| now < until)
+        self.leads_until(now).is_some()
     }
 
-    /// Until when it leads, without another renewal.
-    pub fn leads_until(&self) -> Option<Instant> {
-        self.leads_until
+    /// Until when it leads without another renewal, if it does now.
+    pub fn leads_until(&self, now: Instant) -> Option<Instant> {
+        self.leads_until.filter(|until| now < *until)
     }
 
     /// Stops leading; what to write where it was.

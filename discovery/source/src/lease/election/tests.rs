@@ -79,6 +79,8 @@ fn a_leader_that_cannot_renew_steps_down_before_another_takes_over() {
         })
         .collect::<Vec<_>>();
     let from = |holds: fn(&(bool, bool)) -> bool| led.iter().position(holds).unwrap();
+    assert_eq!(one.election.leads_until(at(9)), Some(at(10)));
+    assert_eq!(one.election.leads_until(at(10)), None);
     assert_eq!(from(|led| !led.0), 10);
     assert_eq!(from(|led| led.1), 15);
     assert_eq!(server.record.as_ref().unwrap().transitions, 1);
