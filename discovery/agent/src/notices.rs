@@ -1,7 +1,7 @@
 //! What are people in the member cluster to be told of, and when?
 //!
-//! What is refused is told once when it begins, and again now and then while it stands, since events do not last. What the LB cluster refuses is
-//! told only if it is still so a moment later: much of it is over as soon as the rest has arrived. Pure: time is an argument. Bounded: so many
+//! What is refused is told once when it begins, and again now and then while it stands, since events do not last. It is told only if it is
+//! still so a moment later: much of it is over as soon as the rest has arrived. Pure: time is an argument. Bounded: so many
 //! refusals of an `Ingress`, so many events a second. Cost: logarithmic in what stands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,8 +23,9 @@ pub type Told = (Box<str>, Box<str>);
 
 /// How many refusals of one side of an `Ingress` are told.
 const EACH: usize = 16;
-/// How long a refusal of the LB cluster has to stand.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long a refusal has to stand: objects that belong together come one after another, and go so.
+const SETTLE_HERE: Duration = Duration::from_secs(2);
+const SETTLE_THERE: Duration = Duration::from_secs(5);
 /// When it is told again.
 const AGAIN: Duration = Duration::from_secs(3000);
 /// Events a second, and at once after a rest.
@@ -51,7 +52,10 @@ impl Notices {
         let mut standing = BTreeMap::new();
         for told in refusals.into_iter().take(EACH) {
             let place = known.remove(&told).unwrap_or_else(|| {
-                let delay = if side == Side::Agent { Duration::ZERO } else { SETTLE };
+                let delay = match side {
+                    Side::Agent => SETTLE_HERE,
+                    Side::LoadBalancer => SETTLE_THERE,
+                };
                 self.last += 1;
                 self.due.insert((now + delay, self.last), (subject.clone(), told.clone()));
                 (now + delay, self.last)
@@ -108,17 +112,18 @@ mod tests {
         let mut notices = Notices::default();
         notices.set(&key, Side::Agent, [told("a"), told("b")].into(), start);
         notices.set(&key, Side::LoadBalancer, [told("c"), told("d")].into(), start);
-        assert_eq!(notices.next(start), Ok((key.clone(), told("a"))));
-        assert_eq!(notices.next(start), Ok((key.clone(), told("b"))));
-        assert_eq!(notices.next(start), Err(Some(after(5))));
+        assert_eq!(notices.next(start), Err(Some(after(2))));
+        assert_eq!(notices.next(after(2)), Ok((key.clone(), told("a"))));
+        assert_eq!(notices.next(after(2)), Ok((key.clone(), told("b"))));
+        assert_eq!(notices.next(after(2)), Err(Some(after(5))));
         // One is over before it is told; what stands is not told anew.
-        notices.set(&key, Side::LoadBalancer, [told("d")].into(), after(1));
-        notices.set(&key, Side::Agent, [told("a")].into(), after(1));
+        notices.set(&key, Side::LoadBalancer, [told("d")].into(), after(3));
+        notices.set(&key, Side::Agent, [told("a")].into(), after(3));
         assert_eq!(notices.next(after(6)), Ok((key.clone(), told("d"))));
-        assert_eq!(notices.next(after(6)), Err(Some(after(3000))));
-        assert_eq!(notices.next(after(3000)), Ok((key.clone(), told("a"))));
-        notices.set(&key, Side::Agent, BTreeSet::new(), after(3001));
-        notices.set(&key, Side::LoadBalancer, BTreeSet::new(), after(3001));
+        assert_eq!(notices.next(after(6)), Err(Some(after(3002))));
+        assert_eq!(notices.next(after(3002)), Ok((key.clone(), told("a"))));
+        notices.set(&key, Side::Agent, BTreeSet::new(), after(3003));
+        notices.set(&key, Side::LoadBalancer, BTreeSet::new(), after(3003));
         assert_eq!(notices.next(after(9000)), Err(None));
         assert_eq!(notices.standing(), 0);
     }
@@ -133,6 +138,7 @@ mod tests {
             notices.set(&key, Side::Agent, many, now);
         }
         assert_eq!(notices.standing(), 100 * EACH);
+        let now = now + SETTLE_HERE;
         let mut told = 0;
         while notices.next(now).is_ok() {
             told += 1;

@@ -117,24 +117,50 @@ fn base64url(text: &str) -> Option<Vec<u8>> {
     Some(bytes.0)
 }
 
-/// Another token, from the LB cluster.
+/// Why there is no other token.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RenewError {
+    #[error("the LB cluster gives no token")]
+    Refused(#[source] kube::Error),
+    #[error("the LB cluster does not answer")]
+    Unreachable,
+    #[error("the LB cluster gave an empty token")]
+    Empty,
+}
+
+/// How long a request about tokens may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Another token, from the LB cluster. It is kept beside the agent; where that fails it is used all the same.
 pub(super) async fn renew(
-    client: &Client,
-    namespace: &str,
+    lb: Client,
+    tenant: String,
     lifetime: Duration,
-) -> kube::Result<Option<String>> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    member: Client,
+    namespace: String,
+) -> Result<String, RenewError> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(lb, &tenant);
     let spec = TokenRequestSpec {
         expiration_seconds: i64::try_from(lifetime.as_secs()).ok(),
         ..TokenRequestSpec::default()
     };
     let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-    let answer = accounts.create_token_request(AGENT, &PostParams::default(), &request).await?;
-    Ok(answer.status.and_then(|status| status.token).filter(|token| !token.is_empty()))
+    let params = PostParams::default();
+    let answer = tokio::time::timeout(LIMIT, accounts.create_token_request(AGENT, &params, &request)).await;
+    let answer = answer.map_err(|_| RenewError::Unreachable)?.map_err(RenewError::Refused)?;
+    let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
+    let token = token.ok_or(RenewError::Empty)?;
+    match tokio::time::timeout(LIMIT, keep(&member, &namespace, &token)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the new token cannot be kept beside the agent"),
+        Err(_) => tracing::error!(
+            "the new token cannot be kept beside the agent: the member cluster does not answer"
+        ),
+    }
+    Ok(token)
 }
 
-/// Writes a token back beside the agent.
-pub(super) async fn keep(member: &Client, namespace: &str, token: &str) -> kube::Result<()> {
+async fn keep(member: &Client, namespace: &str, token: &str) -> kube::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(member.clone(), namespace);
     let patch = json!({ "data": { "token": ByteString(token.as_bytes().to_vec()) } });
     let params = PatchParams { field_manager: Some(AGENT.to_owned()), ..PatchParams::default() };

@@ -1,5 +1,7 @@
 //! Events in the member cluster.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -10,6 +12,9 @@ use crate::view::Key;
 
 /// The longest note that the API takes.
 const NOTE: usize = 1024;
+
+/// How long writing an event may take.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Who tells.
 pub(super) fn recorder(client: Client, identity: &str) -> Recorder {
@@ -40,7 +45,9 @@ pub(super) async fn tell(recorder: Recorder, key: Key, uid: Box<str>, told: Told
         action: "Sync".to_owned(),
         secondary: None,
     };
-    if let Err(error) = recorder.publish(&event, &reference).await {
-        tracing::debug!(ingress = %key, %error, "an event could not be written");
+    match tokio::time::timeout(LIMIT, recorder.publish(&event, &reference)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(ingress = %key, %error, "an event could not be written"),
+        Err(_) => tracing::debug!(ingress = %key, "an event could not be written in time"),
     }
 }

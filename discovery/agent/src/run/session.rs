@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
-use super::credential::{self, Credential};
+use super::credential::{self, Credential, RenewError};
 use super::figures::{About, Metrics};
 use super::write::{Clients, Target, write};
 use super::{chain, events, lease, version, watch as watches};
@@ -136,7 +136,7 @@ struct Session<'a> {
     abroad: JoinSet<()>,
     writes: JoinSet<(Target, bool, crate::keeper::Report)>,
     told: JoinSet<()>,
-    renewing: JoinSet<kube::Result<Option<String>>>,
+    renewing: JoinSet<Result<String, RenewError>>,
     /// Refusals that the log had.
     said: HashSet<String>,
     chance: Chance,
@@ -278,25 +278,23 @@ impl Session<'_> {
     fn look(&mut self) {
         self.metrics.set_figures(self.keeper.figures());
         if self.renewing.is_empty() && self.renew_at.is_some_and(|at| Timestamp::now() >= at) {
-            let (client, namespace) = (self.clients.lb.clone(), self.clients.namespace.clone());
-            let lifetime = self.options.token_lifetime;
-            self.renewing.spawn(async move { credential::renew(&client, &namespace, lifetime).await });
+            let Clients { member, lb, namespace } = self.clients.clone();
+            let (lifetime, beside) = (self.options.token_lifetime, self.options.namespace.clone());
+            self.renewing.spawn(credential::renew(lb, namespace, lifetime, member, beside));
         }
     }
 
-    async fn renewed(&mut self, renewed: kube::Result<Option<String>>) {
+    async fn renewed(&mut self, renewed: Result<String, RenewError>) {
         match renewed {
-            Ok(Some(token)) => {
+            Ok(token) => {
                 self.metrics.renewed();
-                let kept = credential::keep(&self.clients.member, &self.options.namespace, &token).await;
-                if let Err(error) = kept {
-                    tracing::error!(%error, "the new token cannot be kept beside the agent");
-                }
                 let credential = self.credential.with_token(token);
-                self.take(credential).await;
+                // The watch of what was kept may have been faster.
+                if credential != self.credential {
+                    self.take(credential).await;
+                }
             }
-            Ok(None) => self.put_off("the LB cluster gave no token"),
-            Err(error) => self.put_off(&error.to_string()),
+            Err(error) => self.put_off(&chain(&error)),
         }
     }
 

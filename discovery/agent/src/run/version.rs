@@ -20,12 +20,18 @@ pub struct TooOld {
 /// Asks until there is an answer.
 pub(super) async fn wait(client: &Client, whose: &str) -> Result<(), TooOld> {
     let mut pause = Duration::from_millis(200);
+    let mut told = false;
     loop {
         let asked = tokio::time::timeout(Duration::from_secs(10), client.apiserver_version()).await;
-        match asked {
+        let why = match asked {
             Ok(Ok(info)) => return check(whose, &info.major, &info.minor),
-            Ok(Err(error)) => tracing::warn!(error = %chain(&error), "{whose} does not say its version"),
-            Err(_) => tracing::warn!("{whose} does not answer"),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        if std::mem::replace(&mut told, true) {
+            tracing::debug!(%why, "{whose} does not say its version");
+        } else {
+            tracing::warn!(%why, "{whose} does not say its version; asking on");
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));
