@@ -73,12 +73,13 @@ pub struct ServiceName {
 pub async fn control(options: Options, batches: mpsc::Receiver<Batch>, stop: impl Future<Output = ()>) {
     let leases = Api::<Lease>::namespaced(options.client.clone(), &options.system);
     let elector = Elector::new(leases, CONTROLLER, &options.identity, Terms::default());
+    let reached = elector.reached();
     let (leads, led) = watch::channel(false);
     let (ended, end) = oneshot::channel::<()>();
     let election = tokio::spawn(elector.run(leads, async move {
         let _ = end.await;
     }));
-    Controller::new(options, led).run(batches, stop).await;
+    Controller::new(options, led, reached).run(batches, stop).await;
     drop(ended);
     let _ = election.await;
 }
@@ -88,6 +89,8 @@ struct Controller {
     compiler: Compiler,
     ledger: Ledger,
     leads: watch::Receiver<bool>,
+    /// When the API server answered last.
+    reached: watch::Receiver<Option<Instant>>,
     reserved: watch::Sender<Arc<[IpNet]>>,
     /// Whether everything was taken in once.
     knows: bool,
@@ -110,13 +113,18 @@ struct Lists {
 }
 
 impl Controller {
-    fn new(options: Options, leads: watch::Receiver<bool>) -> Self {
+    fn new(
+        options: Options,
+        leads: watch::Receiver<bool>,
+        reached: watch::Receiver<Option<Instant>>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             options,
             compiler: Compiler::new(),
             ledger: Ledger::default(),
             leads,
+            reached,
             reserved: watch::Sender::new([].into()),
             knows: false,
             lists: Lists::default(),
@@ -134,6 +142,9 @@ impl Controller {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if let Some(at) = *self.reached.borrow() {
+                self.ledger.reached(at);
+            }
             let leads = self.acts();
             let next = if leads { self.write_what_is_due() } else { None };
             tokio::select! {

@@ -40,6 +40,7 @@ use crate::figures::Figures;
 use crate::queue::Queue;
 use crate::refusal::{Refusal, watch_failed};
 use crate::tenant::{CLUSTER_LABEL, QUOTA, Tenant, counts_ours, quota_of_system, tenant};
+use crate::watches::pauses;
 
 /// From an event to what is done about it: others of the same cluster come with it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -233,7 +234,7 @@ fn take_in(
 fn watches(client: &Client) -> SelectAll<BoxStream<'static, News>> {
     let mut all = SelectAll::new();
     let clusters = Api::<DeserializeGuard<Cluster>>::all(client.clone());
-    let clusters = watcher(clusters, watcher::Config::default()).default_backoff();
+    let clusters = watcher(clusters, watcher::Config::default()).backoff(pauses());
     all.push(
         clusters
             .filter_map(|event| {
@@ -257,7 +258,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={CONTROLLER}"));
-    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).default_backoff();
+    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).backoff(pauses());
     let news = events.filter_map(|event| {
         std::future::ready(match told(&K::kind(&()), event) {
             Some(Event::Apply(object) | Event::Delete(object)) => Some(News::Owned(job(&object.metadata))),

@@ -13,6 +13,7 @@
 
 mod agents;
 mod conditions;
+mod heard;
 mod known;
 mod ledger;
 mod replicas;

@@ -4,6 +4,7 @@
 //! after errors, ever more slowly.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
 use portolan_api::contract::{AGENT, REPLICA_LABEL};
 use portolan_model::id::Kind;
@@ -31,6 +33,36 @@ pub(crate) enum News {
     Agent(Event<Lease>),
     /// To the proxy's `Service`.
     Service(Box<Event<Service>>),
+}
+
+/// Between two tries of a watch that fails: a second, and up to five. Replicas must not be taken for dead because nobody listened.
+pub(crate) fn pauses() -> ResetTimerBackoff<Pauses> {
+    ResetTimerBackoff::new(Pauses::default(), WELL)
+}
+
+/// A watch that did not fail for so long is well.
+const WELL: Duration = Duration::from_secs(30);
+
+/// See [`pauses`].
+#[derive(Default)]
+pub(crate) struct Pauses {
+    tries: u32,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_secs(1) + Duration::from_millis(500) * self.tries;
+        self.tries = (self.tries + 1).min(8);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.tries = 0;
+    }
 }
 
 /// All of it.
@@ -72,4 +104,18 @@ fn steady<K: Send + 'static>(
         .default_backoff()
         .filter_map(move |event| std::future::ready(event.map_err(|error| watch_failed(what, error)).ok()));
     told.map(news).boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_five_seconds() {
+        let mut pauses = Pauses::default();
+        let longest = pauses.by_ref().take(20).max();
+        assert_eq!(longest, Some(Duration::from_secs(5)));
+        pauses.reset();
+        assert_eq!(pauses.next(), Some(Duration::from_secs(1)));
+    }
 }

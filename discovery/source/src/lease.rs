@@ -38,6 +38,7 @@ pub struct Elector {
     known: Option<Lease>,
     /// Whether the last try failed, which was said.
     failing: bool,
+    reached: watch::Sender<Option<std::time::Instant>>,
 }
 
 impl Elector {
@@ -54,7 +55,13 @@ impl Elector {
             election: Election::new(identity, terms),
             known: None,
             failing: false,
+            reached: watch::Sender::new(None),
         }
+    }
+
+    /// When the API server answered last, every few seconds while it does.
+    pub fn reached(&self) -> watch::Receiver<Option<std::time::Instant>> {
+        self.reached.subscribe()
     }
 
     /// Takes part until `stop` is there, and says in `leads` whether this replica leads. At the end the `Lease` is
@@ -98,6 +105,9 @@ impl Elector {
 
     /// Says what went wrong, once for all until it is well again.
     fn judge(&mut self, tried: Result<kube::Result<()>, Elapsed>) {
+        if matches!(tried, Ok(Ok(()) | Err(kube::Error::Api(_)))) {
+            self.reached.send_replace(Some(std::time::Instant::now()));
+        }
         let error = match tried {
             Ok(Ok(())) => {
                 if std::mem::take(&mut self.failing) {

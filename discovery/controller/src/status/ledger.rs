@@ -16,6 +16,7 @@ use portolan_source::Versions;
 
 use super::agents::Agents;
 use super::conditions::{self, Programmed, Said};
+use super::heard::Heard;
 use super::known::{Entry, Known, Seen, Standing};
 use super::replicas::{Level, Replicas};
 use crate::queue::Queue;
@@ -71,6 +72,8 @@ pub(crate) struct Ledger {
     judged: Versions,
     replicas: Replicas,
     agents: Agents,
+    /// By which time the replicas and agents are judged.
+    heard: Heard,
     /// Where clients reach the proxy.
     addresses: Vec<String>,
     queue: Queue<ObjectRef>,
@@ -140,9 +143,14 @@ impl Ledger {
         }
     }
 
+    /// The API server answered then.
+    pub(crate) fn reached(&mut self, at: Instant) {
+        self.heard.reached(at);
+    }
+
     /// The `Lease` of a replica is there, as said.
     pub(crate) fn replica(&mut self, lease: &Lease, now: Instant, clock: Timestamp) {
-        self.replicas.apply(lease, now, clock);
+        self.replicas.apply(lease, self.heard.at(now), clock);
         self.settle_replicas(now);
     }
 
@@ -160,16 +168,16 @@ impl Ledger {
 
     /// How many replicas are alive.
     pub(crate) fn replicas_alive(&self, now: Instant) -> usize {
-        self.replicas.alive(now)
+        self.replicas.alive(self.heard.at(now))
     }
 
     /// Replicas that have been dead for so long that their `Lease`s may be deleted.
     pub(crate) fn long_dead_replicas(&self, now: Instant) -> Vec<String> {
-        self.replicas.long_dead(now).map(ToOwned::to_owned).collect()
+        self.replicas.long_dead(self.heard.at(now)).map(ToOwned::to_owned).collect()
     }
 
     fn settle_replicas(&mut self, now: Instant) {
-        for (kind, before) in self.replicas.settle(now) {
+        for (kind, before) in self.replicas.settle(self.heard.at(now)) {
             let (from, to) = match (before, self.replicas.level(kind)) {
                 (Level::UpTo(one), Level::UpTo(other)) => (one.min(other) + 1, one.max(other)),
                 (Level::Nobody, _) | (_, Level::Nobody) => (0, u64::MAX),
@@ -180,7 +188,7 @@ impl Ledger {
 
     /// The `Lease` of a cluster's agent is there, as said.
     pub(crate) fn agent(&mut self, cluster: &Arc<str>, lease: &Lease, now: Instant, clock: Timestamp) {
-        if self.agents.apply(cluster, lease, now, clock) {
+        if self.agents.apply(cluster, lease, self.heard.at(now), clock) {
             self.mark(&ObjectRef::cluster_scoped(Kind::Cluster, Arc::clone(cluster)), now);
         }
     }
@@ -201,7 +209,8 @@ impl Ledger {
 
     /// How many agents are alive, and how many are silent.
     pub(crate) fn agents_alive(&self, now: Instant) -> (usize, usize) {
-        let silent = self.agents.iter().filter(|(_, agent)| agent.is_silent(now)).count();
+        let heard = self.heard.at(now);
+        let silent = self.agents.iter().filter(|(_, agent)| agent.is_silent(heard)).count();
         (self.agents.iter().count() - silent, silent)
     }
 
@@ -217,7 +226,7 @@ impl Ledger {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.settle_replicas(now);
         let cluster = |name: &Arc<str>| ObjectRef::cluster_scoped(Kind::Cluster, Arc::clone(name));
-        for name in self.agents.fell_silent(now) {
+        for name in self.agents.fell_silent(self.heard.at(now)) {
             self.queue.mark(&cluster(&name), now);
         }
         for (name, agent) in self.agents.iter() {
@@ -362,7 +371,7 @@ impl Ledger {
                     "no sign of life of its agent so far: apply in it what `portolan join {cluster}` prints"
                 ),
             ),
-            Some(agent) if !agent.is_silent(now) => (true, "Connected", String::new()),
+            Some(agent) if !agent.is_silent(self.heard.at(now)) => (true, "Connected", String::new()),
             None | Some(_) => (
                 false,
                 "AgentSilent",

@@ -145,6 +145,7 @@ impl World {
         let mut written = Vec::new();
         for _ in 0..seconds {
             self.time += 1;
+            self.ledger.reached(self.now());
             self.serves(version_served);
             self.ledger.tick(self.now());
             written.extend(self.write());
@@ -243,10 +244,12 @@ fn a_generation_is_programmed_once_most_replicas_serve_it() {
     world.pass(2, second);
     assert_eq!(world.conditions(&pool)[2], "Programmed=True Programmed@2");
     // Nobody renews any more.
-    world.time += 16;
-    world.ledger.tick(world.now());
-    world.time += 1;
-    world.write();
+    for _ in 0..17 {
+        world.time += 1;
+        world.ledger.reached(world.now());
+        world.ledger.tick(world.now());
+        world.write();
+    }
     assert_eq!(world.conditions(&pool)[2], "Programmed=False NoReplicas@2");
 }
 
@@ -357,4 +360,30 @@ fn a_new_leader_writes_only_what_is_to_be_changed() {
     let written = world.pass(1, u64::MAX);
     assert_eq!(written.iter().map(|write| &write.id).collect::<Vec<_>>(), [&shop]);
     assert_eq!(world.objects[&shop]["status"]["host"], "shop.paris.lb.net");
+}
+
+/// Regression: after an outage of the API server, every replica counted as dead for a moment, and all objects were written twice.
+#[test]
+fn an_outage_of_the_api_server_makes_nobody_dead() {
+    let mut world = World::new();
+    world.paris();
+    world.pool(&["10.0.0.1"]);
+    world.agent("1.0");
+    world.pass(8, u64::MAX);
+    for _ in 0..300 {
+        world.time += 1;
+        world.ledger.tick(world.now());
+        assert_eq!(world.write(), []);
+    }
+    assert_eq!(world.ledger.replicas_alive(world.now()), 1);
+    world.ledger.reached(world.now());
+    world.ledger.leads(world.now());
+    assert_eq!(world.write(), []);
+    // Now it would be heard, if it lived.
+    for _ in 0..4 {
+        world.time += 5;
+        world.ledger.reached(world.now());
+        world.ledger.tick(world.now());
+    }
+    assert_eq!(world.ledger.replicas_alive(world.now()), 0);
 }
