@@ -25,6 +25,9 @@ pub(crate) struct JoinArgs {
     /// The image of the agent.
     #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")))]
     image: String,
+    /// The credential alone: the agent is there already, by its chart or from before.
+    #[arg(long)]
+    credential_only: bool,
     /// Apply it in the member cluster, instead of printing it.
     #[arg(long, requires = "member_kubeconfig")]
     apply: bool,
@@ -48,7 +51,10 @@ async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
     }
     let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
     let credential = credential(&lb_cluster, &args.cluster, args.server.as_deref()).await?;
-    let manifests = manifests(&credential, &args.image)?;
+    let mut manifests = manifests(&credential, &args.image)?;
+    if args.credential_only {
+        manifests.retain(|manifest| manifest["kind"] == "Secret");
+    }
     if !args.apply {
         print::out(&portolan_api::to_yaml(&manifests))?;
         return Ok(ExitCode::SUCCESS);
