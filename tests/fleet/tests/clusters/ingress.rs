@@ -299,6 +299,7 @@ pub(crate) async fn upgrades_go_through(world: &World) -> Result<()> {
     let fields = [
         ("connection", "Upgrade"),
         ("upgrade", "websocket"),
+        ("origin", "http://sockets.paris.lb.example.net"),
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_fleet::{App, Kubectl, Settings, World, get};
 use portolan_rig::wait;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
@@ -78,7 +79,7 @@ pub(crate) async fn gone(address: SocketAddr, host: &str) -> Result<()> {
     gone.await
 }
 
-/// Waits for a warning about an object that names `about`.
+/// Waits for a warning about an object whose reason or message names `about`.
 pub(crate) async fn refused(kubectl: &Kubectl, kind: &str, name: &str, about: &str) -> Result<()> {
     let selector = format!("type=Warning,involvedObject.kind={kind},involvedObject.name={name}");
     let what = format!("a warning at {kind} {name} about {about}");
