@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use futures_util::stream::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher::Event;
 use portolan_api::contract::CONTROLLER;
 use portolan_compile::Compiler;
@@ -22,11 +22,13 @@ use portolan_model::intent::Delta;
 use portolan_model::plan::Plan;
 use portolan_source::Batch;
 use portolan_source::lease::{Elector, Terms};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::figures::Figures;
+use crate::ports;
 use crate::provision::provision;
 use crate::refusal::Refusal;
 use crate::status::{Ledger, Outcome, Seen, Write};
@@ -100,6 +102,8 @@ struct Controller {
     /// What only a leader does, while it leads.
     duties: JoinSet<()>,
     provisioning: Option<AbortHandle>,
+    /// The ports that the Service has, while it is there.
+    ports: Option<Vec<ServicePort>>,
     swept: Instant,
 }
 
@@ -132,6 +136,7 @@ impl Controller {
             writes: JoinSet::new(),
             duties: JoinSet::new(),
             provisioning: None,
+            ports: None,
             swept: now,
         }
     }
@@ -276,13 +281,18 @@ impl Controller {
                 Event::Init => self.lists.service = false,
                 Event::InitApply(service) => {
                     self.lists.service = true;
-                    self.ledger.addresses(addresses(&service), now);
+                    self.hear_of_service(Some(service), now);
                 }
                 Event::InitDone if self.lists.service => {}
-                Event::Apply(service) => self.ledger.addresses(addresses(&service), now),
-                Event::InitDone | Event::Delete(_) => self.ledger.addresses(Vec::new(), now),
+                Event::Apply(service) => self.hear_of_service(Some(service), now),
+                Event::InitDone | Event::Delete(_) => self.hear_of_service(None, now),
             },
         }
+    }
+
+    fn hear_of_service(&mut self, service: Option<Service>, now: Instant) {
+        self.ledger.addresses(service.as_ref().map(addresses).unwrap_or_default(), now);
+        self.ports = service.map(|service| service.spec.and_then(|spec| spec.ports).unwrap_or_default());
     }
 
     fn hear_of_object(&mut self, kind: Kind, event: Event<AnyObject<serde_json::Value>>, now: Instant) {
@@ -318,6 +328,14 @@ impl Controller {
         let now = Instant::now();
         self.ledger.tick(now);
         self.options.figures.set_alive(self.ledger.replicas_alive(now), self.ledger.agents_alive(now));
+        // Told again by the watch once written; until then the same is written at most once a second.
+        let wanted =
+            self.ports.as_ref().and_then(|now| ports::wanted(&self.compiler.plan().proxy.listeners, now));
+        if leads && let Some(wanted) = wanted {
+            let ServiceName { namespace, name } = &self.options.service;
+            let services = Api::<Service>::namespaced(self.options.client.clone(), namespace);
+            self.duties.spawn(set_ports(services, name.clone(), wanted));
+        }
         if leads && now.saturating_duration_since(self.swept) >= SWEEP {
             self.swept = now;
             let names = self.ledger.long_dead_replicas(now);
@@ -338,6 +356,19 @@ async fn sweep(leases: Api<Lease>, names: Vec<String>) {
             Err(error) => {
                 tracing::warn!(lease = name, error = %Refusal::from(error), "cannot delete the lease of a dead replica")
             }
+        }
+    }
+}
+
+/// Gives the Service its ports: all of them, so that those which lead nowhere go.
+async fn set_ports(services: Api<Service>, name: String, ports: Vec<ServicePort>) {
+    let numbers: Vec<_> = ports.iter().map(|port| port.port).collect();
+    let patch = Patch::Merge(json!({"spec": {"ports": ports}}));
+    let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
+    match services.patch(&name, &params, &patch).await {
+        Ok(_) => tracing::info!(service = name, ports = ?numbers, "the Service's ports follow the listeners"),
+        Err(error) => {
+            tracing::warn!(service = name, error = %Refusal::from(error), "cannot set the ports of the Service");
         }
     }
 }

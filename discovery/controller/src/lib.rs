@@ -4,6 +4,7 @@
 //!  Cluster ─► tenant, admission ─► provision ─► namespaces, accounts, roles, quotas, the admission policy
 //!  Batch (source) ─► compiler ─► status ─► writer ─► statuses
 //!  Leases of replicas and agents ─┘
+//!  listeners ─► ports ─► the proxies' Service
 //! ```
 //!
 //! Two replicas run; the one that holds the `Lease` writes, the other knows as much and waits. It faces no client.
@@ -12,6 +13,7 @@ pub mod admission;
 mod control;
 mod figures;
 pub mod join;
+mod ports;
 mod provision;
 mod queue;
 mod refusal;

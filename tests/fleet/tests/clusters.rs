@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             an_operator_sees_the_fleet,
             a_cluster_leaves_and_comes_back,
             the_lb_cluster_is_its_own_member,
+            ports_follow_listeners,
         }
         tenants::{
             a_credential_opens_one_namespace,

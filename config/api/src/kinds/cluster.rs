@@ -52,7 +52,8 @@ pub struct ClusterSpec {
     pub allowed_domains: Vec<AllowedDomain>,
     /// Where its endpoints may lie; anything but loopback, link-local, multicast and unspecified addresses without.
     #[serde(default, rename = "allowedEndpointCIDRs", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 49)))]
+    // What the API server's admission can check in one go.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 49)))]
     pub allowed_endpoint_cidrs: Option<Vec<String>>,
     /// The `Secret` for `*.<cluster>.<lb domain>`; in the cluster's namespace unless it names another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

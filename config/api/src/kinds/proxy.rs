@@ -61,7 +61,7 @@ pub struct ProxySpec {
     /// What the LB cluster has for itself: its own node, pod and service ranges. Endpoints of a `Cluster` that is not `integrated` may
     /// not lie there, whatever its `allowedEndpointCIDRs` say.
     #[serde(default, rename = "reservedCIDRs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 49)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 49)))]
     pub reserved_cidrs: Vec<String>,
 }
 

@@ -63,3 +63,40 @@ pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()
     lb.run(&["delete", "namespace", "portolan-agent", "--timeout=60s"]).await?;
     Ok(())
 }
+
+/// The ports of the proxies' Service follow the listeners; what is in force goes on.
+pub(crate) async fn ports_follow_listeners(world: &World) -> Result<()> {
+    let lb = world.kubectl("lb")?;
+    let app = App::new("harbour").replicas(1);
+    world.kubectl("paris")?.apply(&app.manifests()).await?;
+    let host = "harbour.paris.lb.example.net";
+    world.served(host, "harbour").await?;
+    let listeners = lb.get(&["proxy.portolan.dev", "default"]).await?["spec"]["listeners"].clone();
+    let mut more = listeners.clone();
+    more.as_array_mut().context("a list")?.push(json!({"name": "alt", "port": 8888, "protocol": "HTTP"}));
+    let set = async |listeners: &serde_json::Value| {
+        let patch = json!({"spec": {"listeners": listeners}}).to_string();
+        lb.run(&["patch", "proxy.portolan.dev", "default", "--type=merge", "-p", &patch]).await
+    };
+    let ports = async || {
+        let service = lb.get(&["service", "portolan-proxy", "-n", "portolan-system"]).await.ok()?;
+        let ports = service["spec"]["ports"].as_array()?.clone();
+        Some(ports.iter().filter_map(|port| port["port"].as_u64()).collect::<Vec<_>>())
+    };
+    set(&more).await?;
+    wait::until("a port for the new listener", LONG, || async {
+        ports().await?.contains(&8888).then_some(())
+    })
+    .await?;
+    let address = (world.address().await?.ip(), 8888).into();
+    wait::until("an answer there", LONG, || async {
+        get(address, host, "/").await.ok().filter(|reply| reply.status == 200)
+    })
+    .await?;
+    set(&listeners).await?;
+    wait::until("the port to be gone", LONG, || async { (ports().await? == [80, 443]).then_some(()) })
+        .await?;
+    world.served(host, "harbour").await?;
+    world.kubectl("paris")?.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
+    Ok(())
+}

@@ -86,10 +86,9 @@ pub(crate) async fn refused(kubectl: &Kubectl, kind: &str, name: &str, about: &s
     let warned = wait::until(&what, LONG, || async {
         let events = kubectl.get(&["events", "-A", "--field-selector", &selector]).await.ok()?;
         let items = events["items"].as_array()?.clone();
-        items
-            .iter()
-            .any(|event| event["message"].as_str().is_some_and(|text| text.contains(about)))
-            .then_some(())
+        let says =
+            |event: &Value, field: &str| event[field].as_str().is_some_and(|text| text.contains(about));
+        items.iter().any(|event| says(event, "reason") || says(event, "message")).then_some(())
     });
     match warned.await {
         Ok(()) => Ok(()),
