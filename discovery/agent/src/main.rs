@@ -38,7 +38,7 @@ struct Cli {
     node_address: NodeAddress,
     /// Where /livez, /readyz and /metrics are served; `off` for nowhere.
     #[arg(long, default_value = "0.0.0.0:9902", value_name = "ADDRESS:PORT")]
-    listen: String,
+    metrics: String,
     /// How many writes a second go into the LB cluster at most; twice that at once after a rest.
     #[arg(long, default_value_t = 100, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     write_rate: u16,
@@ -62,10 +62,10 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<()> {
     log(&cli.log)?;
-    let listen = match &*cli.listen {
+    let listen = match &*cli.metrics {
         "off" => None,
         address => Some(address.parse::<SocketAddr>().with_context(|| {
-            format!("--listen {address:?} is no address and port such as 0.0.0.0:9902, nor off")
+            format!("--metrics {address:?} is no address and port such as 0.0.0.0:9902, nor off")
         })?),
     };
     let identity = match cli.identity.filter(|identity| !identity.is_empty()) {
@@ -116,4 +116,22 @@ fn log(text: &str) -> anyhow::Result<()> {
         lines.json().flatten_event(true).try_init()
     };
     started.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the chart named an argument that was called otherwise here.
+    #[test]
+    fn the_charts_arguments_are_known() {
+        let template = include_str!("../../../deploy/charts/portolan-agent/templates/agent.yaml");
+        let (_, arguments) = template.split_once("args: {{ concat (list ").unwrap();
+        let (arguments, _) = arguments.split_once(')').unwrap();
+        let arguments: Vec<&str> = arguments.split_whitespace().map(|word| word.trim_matches('"')).collect();
+        assert!(!arguments.is_empty());
+        if let Err(error) = Cli::try_parse_from(["portolan-agent"].into_iter().chain(arguments)) {
+            panic!("{error}");
+        }
+    }
 }
