@@ -166,6 +166,9 @@ pub(super) async fn credential(
     let mut pauses = Pauses::default();
     let mut listed = false;
     while let Some(event) = events.next().await {
+        if let Ok(event) = &event {
+            pauses.heard(event);
+        }
         match event {
             Ok(Event::Apply(secret) | Event::InitApply(secret)) => {
                 listed = true;
@@ -189,7 +192,7 @@ pub(super) async fn credential(
             Ok(Event::InitDone) if !listed => {
                 tracing::warn!(%namespace, "there is no Secret {SECRET} yet: `portolan join` makes it");
             }
-            Ok(Event::InitDone) => pauses.reset(),
+            Ok(Event::InitDone) => {}
             Err(error) => pauses.after(&error, "Secret (credential)").await,
         }
     }
@@ -230,7 +233,7 @@ where
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => {
-                        pauses.reset();
+                        pauses.heard(&event);
                         event
                     }
                     Err(error) => {
@@ -301,11 +304,19 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    fn reset(&mut self) {
-        self.failures = 0;
+    /// All is well again. That a list begins says nothing: it does so before each try.
+    fn heard<K>(&mut self, event: &Event<K>) {
+        match event {
+            Event::Init | Event::InitApply(_) => {}
+            Event::Apply(_) | Event::Delete(_) | Event::InitDone => self.failures = 0,
+        }
     }
 
     async fn after(&mut self, error: &Error, kind: &str) {
+        tokio::time::sleep(self.next(error, kind)).await;
+    }
+
+    fn next(&mut self, error: &Error, kind: &str) -> Duration {
         let settled = matches!(code(error), Some(401 | 403 | 404));
         // That a watch has to be begun anew is nothing to tell.
         if self.failures == 1 || (settled && self.failures == 0) {
@@ -317,6 +328,32 @@ impl Pauses {
         let full = if settled && self.failures > 3 { UNSERVED } else { full };
         let thousandths = u32::try_from(self.chance.hash_one(self.failures) % 500).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(full / 2 + full * thousandths / 1000).await;
+        full / 2 + full * thousandths / 1000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Regression: a list begins before each try, which was taken for success, so that a kind that may not be read was asked for, and
+    /// complained of, four times a second.
+    #[test]
+    fn pauses_grow_until_something_is_heard() {
+        let forbidden = || {
+            let status = json!({ "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden" });
+            Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+        };
+        let mut pauses = Pauses::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..6 {
+            pauses.heard(&Event::<Secret>::Init);
+            last = pauses.next(&forbidden(), "Secret");
+        }
+        assert!(last >= UNSERVED / 2, "{last:?}");
+        pauses.heard(&Event::<Secret>::InitDone);
+        assert!(pauses.next(&forbidden(), "Secret") <= PAUSE.0);
     }
 }
