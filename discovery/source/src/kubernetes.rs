@@ -396,10 +396,7 @@ impl Supervisor {
                 }
                 self.are_gone(gone);
                 self.is_well(&Subject::Collection(collection));
-                if self.all_listed() {
-                    self.is_well(&Subject::Disk);
-                }
-                self.renewed();
+                self.listed();
             }
             News::Well => self.is_well(&Subject::Collection(collection)),
             News::Trouble(reason) => self.status.trouble(Subject::Collection(collection), now(), reason),
@@ -436,6 +433,8 @@ impl Supervisor {
         }
         // Nobody wants to know any more how it is.
         let _ = self.status.well(&Subject::Collection(collection.clone()), now());
+        // It may have been the last that was waited for.
+        self.listed();
     }
 
     fn push(&mut self, delta: Option<Delta>) {
@@ -478,9 +477,18 @@ impl Supervisor {
         }
     }
 
+    /// One list less is waited for.
+    fn listed(&mut self) {
+        if self.all_listed() {
+            self.is_well(&Subject::Disk);
+        }
+        self.renewed();
+    }
+
     /// The journal counts once everything is in it that may be read.
     fn renewed(&mut self) {
-        if self.renewing && self.tasks.values().all(|task| task.listed || task.denied) {
+        let followed = !self.tasks.is_empty();
+        if followed && self.renewing && self.tasks.values().all(|task| task.listed || task.denied) {
             self.renewing = false;
             let journal = self.journal.as_ref().filter(|journal| journal.broken().is_none());
             if let Some(journal) = journal {

@@ -260,6 +260,31 @@ async fn the_last_good_state_gives_way_to_the_server() {
     assert_eq!(stale(&second), Vec::<String>::new());
 }
 
+/// Regression: where a `Cluster` went before its namespace was listed, what was in force counted as from the disk for ever, and a new
+/// journal never counted.
+#[tokio::test]
+async fn a_cluster_that_goes_is_waited_for_no_more() {
+    let mut stage = Stage::answered();
+    stage.supervisor.renewing = true;
+    stage.supervisor.restored = true;
+    let clusters = all_of(Kind::Cluster);
+    stage.say(&clusters, News::Object(cluster("paris", 1)));
+    for collection in stage.followed() {
+        if collection.namespace.as_deref() != Some("tenant-paris") {
+            stage.say(&collection, News::Whole);
+        }
+    }
+    assert!(stage.supervisor.batch().first);
+    let troubles = |stage: &Stage| -> Vec<String> {
+        stage.supervisor.status.troubles().into_iter().map(|it| it.subject).collect()
+    };
+    assert_eq!(troubles(&stage)[0], "the last good state");
+    assert!(stage.supervisor.renewing);
+    stage.say(&clusters, News::Gone(cluster("paris", 2)));
+    assert_eq!(troubles(&stage), Vec::<String>::new());
+    assert!(!stage.supervisor.renewing);
+}
+
 #[tokio::test]
 async fn a_secret_that_is_none_of_ours_any_more_leaves_the_disk() {
     let folder = tempfile::tempdir().unwrap();
