@@ -54,7 +54,7 @@ struct Objects {
     round: u32,
     /// Whether nothing is missing, as it is while a list is on its way, whose order is not that of the versions.
     whole: bool,
-    /// The highest version so far.
+    /// The highest version since its list began.
     highest: u64,
 }
 
@@ -125,6 +125,8 @@ impl Known {
         let objects = self.collections.entry(of.clone()).or_default();
         objects.round = objects.round.wrapping_add(1);
         objects.whole = false;
+        // What is from the disk may be of a server that was made anew since, which counts anew.
+        objects.highest = 0;
     }
 
     /// An object is there.

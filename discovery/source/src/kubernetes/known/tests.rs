@@ -208,6 +208,15 @@ fn versions_count_once_a_list_is_whole() {
     assert_eq!(contained(&known), Some(20));
 }
 
+/// Regression: what was on disk of a server that was made anew since counted as contained, and with it whatever the new one had up to there.
+#[test]
+fn versions_on_disk_say_nothing_of_the_server() {
+    let mut known = known();
+    known.object(&pools(), &pool("a", 90_000));
+    list(&mut known, &[pool("a", 7)]);
+    assert_eq!(known.versions().of(Kind::UpstreamPool), Some(7));
+}
+
 #[test]
 fn collections_are_called_as_the_api_calls_them() {
     for (collection, expected) in [
