@@ -1,8 +1,8 @@
 //! What is wanted, what is there, and what is to be written next?
 //!
 //! Pure: time is an argument. An object is written when both differ, and never twice at once; while it waits it takes in further changes
-//! for nothing. Pace: a token bucket for all writes together. A write that was refused is tried again rarely, or when something else is wanted; one
-//! that did not get through stops all others until one does. What is held is neither written nor deleted.
+//! for nothing. Pace: a token bucket for all writes together. A write that was refused, or did not come to what was written, is tried again
+//! rarely, or when something else is wanted; one that did not get through stops all others until one does. What is held is neither written nor deleted.
 //! Cost: logarithmic in what waits; what is as it should be costs a map entry.
 
 use std::collections::{BTreeMap, HashMap};
@@ -99,6 +99,8 @@ struct Entry {
     version: u64,
     place: Option<(Instant, u64)>,
     in_flight: bool,
+    /// What is, or was last, written; nothing where it is deleted.
+    written: Option<u64>,
     failures: u32,
     /// Not before.
     not_before: Option<Instant>,
@@ -228,6 +230,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.place = None;
             entry.in_flight = true;
+            entry.written = entry.wanted();
         }
         Next::Do(key, op)
     }
@@ -239,8 +242,14 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         entry.in_flight = false;
         match outcome {
             Outcome::Done(have) => {
-                entry.failures = 0;
-                entry.not_before = None;
+                if have.map(|(digest, _)| digest) == entry.written || entry.wanted() != entry.written {
+                    entry.failures = 0;
+                    entry.not_before = None;
+                } else {
+                    // Somebody there makes something else of it: to write it at once would never end.
+                    entry.not_before = Some(now + backoff(FAILED, entry.failures, chance));
+                    entry.failures = entry.failures.saturating_add(1);
+                }
                 match have {
                     Some((digest, version)) if *version >= entry.version => {
                         entry.have = Some(*digest);
@@ -290,6 +299,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             version: 0,
             place: None,
             in_flight: false,
+            written: None,
             failures: 0,
             not_before: None,
         })
@@ -344,6 +354,14 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
 }
 
 impl Entry {
+    /// The digest that it is to have.
+    fn wanted(&self) -> Option<u64> {
+        match self.want {
+            Want::Digest(digest) => Some(digest),
+            Want::Nothing | Want::Held => None,
+        }
+    }
+
     fn op(&self) -> Option<Op> {
         match (self.want, self.have) {
             (Want::Digest(want), have) if have != Some(want) => Some(Op::Apply),

@@ -173,3 +173,25 @@ fn a_delay_holds_and_is_given_up_with_the_wish() {
     ledger.want(&"a", Want::Digest(2), clock.at(6000), ZERO);
     assert_eq!(next(&mut ledger, clock.at(6010)), Next::Do("a", Op::Apply));
 }
+
+/// Regression: where an older schema or a webhook made something else of what was written, it was written again and again as fast as the pace allowed.
+#[test]
+fn what_does_not_come_to_what_was_written_is_written_rarely() {
+    let (mut ledger, clock) = start();
+    let mut writes = 0;
+    ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
+    for millis in (10..60_010).step_by(10) {
+        if let Next::Do(key, _) = next(&mut ledger, clock.at(millis)) {
+            writes += 1;
+            ledger.done(&key, &Outcome::Done(Some((77, writes))), clock.at(millis), 1.0);
+            ledger.have(&key, Some(77), writes, clock.at(millis));
+        }
+    }
+    assert_eq!(writes, 7);
+    assert!(ledger.is_settled(&"a") && ledger.reachable(), "it stands in nobody's way");
+    // Something else may be taken as it is.
+    ledger.want(&"a", Want::Digest(2), clock.at(60_010), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(60_020)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Done(Some((2, 90))), clock.at(60_030), 1.0);
+    assert!(ledger.is_right(&"a"));
+}
