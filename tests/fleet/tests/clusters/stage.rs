@@ -55,12 +55,19 @@ impl Stage {
                 println!("{}", up.fleet().report());
                 *world = Some(up);
             }
-            match &*world {
+            let played = match &*world {
                 Some(world) => scenario(world).await,
                 None => Ok(()),
+            };
+            // What a failed one leaves behind is nobody else's trouble.
+            if played.is_err()
+                && let Some(world) = world.take()
+            {
+                world.down()?;
             }
+            played
         });
-        played.map_err(|error| format!("{error:?}").into())
+        played.map_err(|error| format!("{error:#}").into())
     }
 }
 

@@ -1,7 +1,9 @@
 //! What one cluster can do to another, with its real credential against the real API server: nothing.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
-use portolan_fleet::{App, Kubectl, World};
+use portolan_fleet::{App, Kubectl, World, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
@@ -150,6 +152,7 @@ pub(crate) async fn a_host_belongs_to_the_first(world: &World) -> Result<()> {
         (App::new("owner").replicas(1).host(host), App::new("thief").replicas(1).host(host));
     world.kubectl("paris")?.apply(&first.manifests()).await?;
     world.served(host, "owner").await?;
+    pause(Duration::from_millis(1100)).await;
     world.kubectl("tokyo")?.apply(&second.manifests()).await?;
     world.served("thief.tokyo.lb.example.net", "thief").await?;
     let reason = condition(world, "tenant-tokyo", "ingress.default.thief", "Accepted").await?;
@@ -169,6 +172,8 @@ pub(crate) async fn forged_origins_take_nothing(world: &World) -> Result<()> {
     let app = App::new("honest").replicas(1).host(host);
     world.kubectl("tokyo")?.apply(&app.manifests()).await?;
     world.served(host, "honest").await?;
+    // Between tenants the time of creation decides, which has seconds.
+    pause(Duration::from_millis(1100)).await;
     let tenant = credential(world, "paris", folder.path()).await?;
     let origin = json!({
         "kind": "Ingress", "namespace": "default", "name": "honest.tokyo", "uid": "x", "creationTimestamp": "1999-01-01T00:00:00Z",
