@@ -38,6 +38,8 @@ pub enum Outcome {
     Void,
     /// The object is another one by now: what was known of it was old.
     Conflict,
+    /// What was to be written is another by now, or could not be read: the API server was not asked.
+    Late,
     /// The API server does not want it.
     Refused,
     /// The API server is there, but failed.
@@ -191,9 +193,9 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.waiting.len() + self.in_flight
     }
 
-    /// Whether the last write got through.
+    /// Whether the last write got through, or none is to be tried again.
     pub fn reachable(&self) -> bool {
-        self.streak == 0
+        self.streak == 0 || self.pending() == 0
     }
 
     /// All that is wanted or there, with whether it is wanted.
@@ -263,7 +265,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
                 // It is not wanted any more, or will be said anew.
                 entry.want = Want::Held;
             }
-            Outcome::Conflict => entry.not_before = Some(now + CONFLICT),
+            Outcome::Conflict | Outcome::Late => entry.not_before = Some(now + CONFLICT),
             Outcome::Refused => {
                 entry.not_before = Some(now + backoff(REFUSED, entry.failures, chance));
                 entry.failures = entry.failures.saturating_add(1);
@@ -279,10 +281,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
                 self.closed_until = Some(now + backoff(UNREACHABLE, self.streak, chance));
                 self.streak = self.streak.saturating_add(1);
             }
-            Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Refused => {
+            Outcome::Done(_) | Outcome::Conflict | Outcome::Refused => {
                 self.closed_until = None;
                 self.streak = 0;
             }
+            Outcome::Void | Outcome::Late => {}
         }
         self.settle(key, now);
     }

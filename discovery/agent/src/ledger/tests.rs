@@ -195,3 +195,23 @@ fn what_does_not_come_to_what_was_written_is_written_rarely() {
     ledger.done(&"a", &Outcome::Done(Some((2, 90))), clock.at(60_030), 1.0);
     assert!(ledger.is_right(&"a"));
 }
+
+/// Regression: where what failed was wanted no more, the API server counted as away until something else was written.
+#[test]
+fn what_is_not_asked_says_nothing_of_the_api_server() {
+    let (mut ledger, clock) = start();
+    ledger.have(&"a", Some(1), 1, clock.at(0));
+    ledger.want(&"a", Want::Digest(2), clock.at(0), ZERO);
+    ledger.want(&"late", Want::Digest(1), clock.at(0), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Unreachable, clock.at(10), 1.0);
+    assert_eq!(next(&mut ledger, clock.at(210)), Next::Do("late", Op::Apply));
+    ledger.done(&"late", &Outcome::Late, clock.at(210), 1.0);
+    assert!(!ledger.reachable());
+    assert_eq!(next(&mut ledger, clock.at(210)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Unreachable, clock.at(210), 1.0);
+    ledger.want(&"a", Want::Digest(1), clock.at(220), ZERO);
+    ledger.want(&"late", Want::Nothing, clock.at(220), ZERO);
+    assert_eq!(ledger.pending(), 0);
+    assert!(ledger.reachable());
+}

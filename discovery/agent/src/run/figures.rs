@@ -74,7 +74,7 @@ impl Metrics {
         };
         let ended = match outcome {
             Outcome::Done(_) | Outcome::Void => 0,
-            Outcome::Conflict => 1,
+            Outcome::Conflict | Outcome::Late => 1,
             Outcome::Refused => 2,
             Outcome::Failed | Outcome::Unreachable => 3,
         };

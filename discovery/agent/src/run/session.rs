@@ -260,7 +260,7 @@ impl Session<'_> {
                 }
             }
             Outcome::Failed | Outcome::Unreachable => tracing::debug!(?target, %reason, "not written"),
-            Outcome::Done(_) | Outcome::Void | Outcome::Conflict => {}
+            Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Late => {}
         }
         let reachable = self.keeper.figures().reachable;
         if reachable != self.reachable {

@@ -97,7 +97,7 @@ async fn there(clients: &Clients, id: &Id, body: Option<Body>) -> kube::Result<O
             apply(clients, &id.name, &object).await
         }
         Body::Slice(body) => apply(clients, &id.name, &body.object(&id.name)).await,
-        Body::Secret(key, _) => secret(clients, id, &key).await,
+        Body::Secret(key, content) => secret(clients, id, &key, content).await,
     }
 }
 
@@ -118,12 +118,13 @@ where
 }
 
 /// Certificates are not kept here: they are read when they are written.
-async fn secret(clients: &Clients, id: &Id, key: &Key) -> kube::Result<Outcome> {
+async fn secret(clients: &Clients, id: &Id, key: &Key, content: u64) -> kube::Result<Outcome> {
     let secrets: Api<Secret> = Api::namespaced(clients.member.clone(), &key.namespace);
-    let Some(found) = secrets.get_opt(&key.name).await? else { return Ok(Outcome::Void) };
-    if read::secret(&found).is_none() {
-        return Ok(Outcome::Void);
-    }
+    let read = tokio::time::timeout(LIMIT / 2, secrets.get_opt(&key.name)).await;
+    let found = match as_told(read.ok(), content) {
+        Ok(found) => found,
+        Err(outcome) => return Ok(outcome),
+    };
     let mut data = found.data.unwrap_or_default();
     data.retain(|name, _| matches!(&**name, "tls.crt" | "tls.key"));
     let copy = Secret {
@@ -133,6 +134,22 @@ async fn secret(clients: &Clients, id: &Id, key: &Key) -> kube::Result<Outcome> 
         ..Secret::default()
     };
     apply(clients, &id.name, &copy).await
+}
+
+/// A `Secret` as the watch told of it, out of an answer of the member cluster, if there was one: its troubles are not those of the LB cluster,
+/// and what is newer is told in a moment.
+fn as_told(answer: Option<kube::Result<Option<Secret>>>, content: u64) -> Result<Secret, Outcome> {
+    match answer {
+        Some(Ok(Some(found))) => match read::secret(&found) {
+            Some(read) if read == content => Ok(found),
+            Some(_) => Err(Outcome::Late),
+            None => Err(Outcome::Void),
+        },
+        Some(Ok(None)) => Err(Outcome::Void),
+        // The agent may not read it: that takes a person.
+        Some(Err(kube::Error::Api(status))) if status.code == 403 => Err(Outcome::Refused),
+        Some(Err(_)) | None => Err(Outcome::Late),
+    }
 }
 
 async fn delete<K>(client: &Client, namespace: &str, name: &str) -> kube::Result<Outcome>
@@ -195,4 +212,36 @@ fn report(error: &kube::Error) -> Report {
         other => (Outcome::Unreachable, chain(other).into()),
     };
     Report { outcome, reason: Some(reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: that the member cluster did not answer counted as if the LB cluster had not, and a certificate that was newer than the watch
+    /// was written again and again until that had heard of it.
+    #[test]
+    fn a_certificate_is_written_as_it_was_told() {
+        let secret = |kind: &str, key: &str| -> Secret {
+            let data = json!({ "tls.crt": "Y2VydA==", "tls.key": key });
+            serde_json::from_value(json!({ "type": kind, "data": data })).unwrap()
+        };
+        let tls = secret("kubernetes.io/tls", "a2V5");
+        let content = read::secret(&tls).unwrap();
+        let error = |code: u16| {
+            let status = json!({ "status": "Failure", "code": code, "message": "no", "reason": "no" });
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        for (answer, expected) in [
+            (Some(Ok(Some(tls.clone()))), Ok(tls.clone())),
+            (Some(Ok(Some(secret("kubernetes.io/tls", "bmV3")))), Err(Outcome::Late)),
+            (Some(Ok(Some(secret("Opaque", "a2V5")))), Err(Outcome::Void)),
+            (Some(Ok(None)), Err(Outcome::Void)),
+            (Some(Err(error(503))), Err(Outcome::Late)),
+            (Some(Err(error(403))), Err(Outcome::Refused)),
+            (None, Err(Outcome::Late)),
+        ] {
+            assert_eq!(as_told(answer, content), expected);
+        }
+    }
 }
