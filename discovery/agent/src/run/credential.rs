@@ -1,9 +1,9 @@
 //! With what does the agent go to the LB cluster, and until when?
 //!
 //! A `Secret` beside the agent has the address, the CA and a token. It is watched: another one is taken without a restart. A token says itself
-//! from when to when it is good; after a seventh of that a new one is asked for with it, and written back.
+//! from when to when it is good; after a seventh of that a new one is asked for with it, and written back. The clock here need not be right for that.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -92,12 +92,70 @@ impl Credential {
     }
 
     /// When it had better be renewed, and when it ends; nothing where the token does not say.
-    pub(super) fn term(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(super) fn term(&self) -> Option<Term> {
         let claims = self.token.split('.').nth(1)?;
         let claims: Claims = serde_json::from_slice(&base64url(claims)?).ok()?;
         let seventh = claims.exp.checked_sub(claims.iat)? / 7;
         let at = |seconds: i64| Timestamp::from_second(seconds).ok();
-        Some((at(claims.iat.checked_add(seventh)?)?, at(claims.exp)?))
+        Some(Term {
+            renew: at(claims.iat.checked_add(seventh)?)?,
+            end: at(claims.exp)?,
+            seventh: Duration::from_secs(u64::try_from(seventh).ok()?),
+        })
+    }
+}
+
+/// How long a token is good, by the clock of the LB cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Term {
+    /// When it had better be renewed.
+    pub(super) renew: Timestamp,
+    /// When it ends.
+    pub(super) end: Timestamp,
+    /// What is to pass until it is renewed.
+    seventh: Duration,
+}
+
+/// A token is asked for no sooner than so long after another, whatever the clock says.
+const APART: Duration = Duration::from_secs(600);
+
+/// When to ask for another token: when the clock says so, or when the one there is was held for that long, lest a clock that is behind lets it
+/// end; and not before some time has passed since the last one, lest a clock that is ahead asks without end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Renewal {
+    term: Option<Term>,
+    since: Instant,
+    not_before: Instant,
+}
+
+impl Renewal {
+    /// For a token that is held from now on.
+    pub(super) fn of(term: Option<Term>, now: Instant) -> Self {
+        Self { term, since: now, not_before: now }
+    }
+
+    /// Another token is held from now on.
+    pub(super) fn take(&mut self, term: Option<Term>, now: Instant) {
+        (self.term, self.since) = (term, now);
+    }
+
+    /// One was asked for and given.
+    pub(super) fn done(&mut self, now: Instant) {
+        self.not_before = now + self.term.map_or(APART, |term| term.seventh.min(APART));
+    }
+
+    /// None was given: when to try on. A hundredth of what is left, and at least ten seconds.
+    pub(super) fn put_off(&mut self, clock: Timestamp, now: Instant) {
+        let left = self.term.map_or(0, |term| term.end.as_second().saturating_sub(clock.as_second()));
+        let pause = u64::try_from(left / 100).unwrap_or_default().clamp(10, 600);
+        self.not_before = now + Duration::from_secs(pause);
+    }
+
+    /// Whether it is time.
+    pub(super) fn is_due(&self, clock: Timestamp, now: Instant) -> bool {
+        let due =
+            |term: Term| clock >= term.renew || now.saturating_duration_since(self.since) >= term.seventh;
+        now >= self.not_before && self.term.is_some_and(due)
     }
 }
 
@@ -188,10 +246,59 @@ mod tests {
             (&*read.cluster, &*read.namespace, &*read.server),
             ("paris", "tenant-paris", "https://lb")
         );
-        let (renew, end) = read.term().unwrap();
+        let Term { renew, end, seventh } = read.term().unwrap();
         assert_eq!((renew.as_second(), end.as_second()), (1_700_000_100, 1_700_000_700));
-        for odd in ["", "x", "a.b.c", "a.e30.c", "a.eyJpYXQiOjF9.c"] {
+        assert_eq!(seventh, Duration::from_secs(100));
+        // The last one ends before it begins.
+        for odd in ["", "x", "a.b.c", "a.e30.c", "a.eyJpYXQiOjF9.c", "a.eyJpYXQiOjksImV4cCI6MX0.c"] {
             assert_eq!(credential(&format!("t{odd}")).term(), None, "{odd}");
+        }
+    }
+
+    /// Regression: a clock that was ahead by a seventh of a token's time had one asked for every second, and all watches begun anew; one that was
+    /// behind let it end.
+    #[test]
+    fn tokens_are_renewed_in_time_whatever_the_clock_says() {
+        let day = 86_400;
+        let start = Instant::now();
+        for (what, skew, first, renewals) in [
+            ("right", 0, day, 7),
+            ("behind by a year", -365 * day, day, 7),
+            ("ahead by half a day", day / 2, day / 2, 14),
+            ("ahead by a year", 365 * day, 0, 7 * day / 600),
+        ] {
+            let term = |iat: i64| {
+                let at = |seconds| Timestamp::from_second(seconds).unwrap();
+                let seventh = Duration::from_secs(day as u64);
+                Term { renew: at(iat + day), end: at(iat + 7 * day), seventh }
+            };
+            let begin = 1_700_000_000;
+            let mut renewal = Renewal::of(Some(term(begin)), start);
+            let mut renewed = Vec::new();
+            for second in 0..=7 * day {
+                let now = start + Duration::from_secs(second as u64);
+                let there = begin + second;
+                if renewal.is_due(Timestamp::from_second(there + skew).unwrap(), now) {
+                    renewed.push(second);
+                    renewal.take(Some(term(there)), now);
+                    renewal.done(now);
+                }
+            }
+            assert_eq!(renewed[0], first, "{what}");
+            assert!((renewals..=renewals + 1).contains(&(renewed.len() as i64)), "{what}: {}", renewed.len());
+        }
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_renewed_is_tried_on() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let term = Term { renew: at(100), end: at(700), seventh: Duration::from_secs(100) };
+        let start = Instant::now();
+        let mut renewal = Renewal::of(Some(term), start);
+        for (clock, pause) in [(100, 10), (-10_000_000, 600), (10_000, 10)] {
+            renewal.put_off(at(clock), start);
+            assert!(!renewal.is_due(at(10_000), start + Duration::from_secs(pause - 1)), "{clock}");
+            assert!(renewal.is_due(at(10_000), start + Duration::from_secs(pause)), "{clock}");
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
-use super::credential::{self, Credential, RenewError};
+use super::credential::{self, Credential, RenewError, Renewal, Term};
 use super::figures::{About, Metrics};
 use super::write::{Clients, Target, write};
 use super::{chain, events, lease, version, watch as watches};
@@ -40,6 +40,7 @@ pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metric
     let Some((credential, lb)) = first(&mut credentials).await else { return };
     let (inputs, mut heard) = mpsc::channel(INPUTS);
     watches::member(member, &inputs, &mut background);
+    let renewal = Renewal::of(credential.term(), Instant::now());
     let mut session = Session {
         options,
         metrics,
@@ -56,7 +57,7 @@ pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metric
         chance: Chance::default(),
         reachable: true,
         synced: false,
-        renew_at: None,
+        renewal,
     };
     session.connect();
     let mut tick = tokio::time::interval(TICK);
@@ -142,7 +143,7 @@ struct Session<'a> {
     chance: Chance,
     reachable: bool,
     synced: bool,
-    renew_at: Option<Timestamp>,
+    renewal: Renewal,
 }
 
 impl Session<'_> {
@@ -165,10 +166,10 @@ impl Session<'_> {
         });
         self.abroad.spawn(lease::keep(lb.clone(), namespace.clone(), self.options.identity.clone()));
         let term = self.credential.term();
-        self.renew_at = term.map(|(renew, _)| renew);
-        self.metrics.set_credential(term.map(|(_, end)| end.as_second()));
+        self.renewal.take(term, Instant::now());
+        self.metrics.set_credential(term.map(|term| term.end.as_second()));
         match term {
-            Some((renew, end)) => {
+            Some(Term { renew, end, .. }) => {
                 tracing::info!(%server, cluster = %self.credential.cluster, %renew, %end, "writing into the LB cluster")
             }
             None => {
@@ -277,7 +278,7 @@ impl Session<'_> {
     /// What is looked at now and then.
     fn look(&mut self) {
         self.metrics.set_figures(self.keeper.figures());
-        if self.renewing.is_empty() && self.renew_at.is_some_and(|at| Timestamp::now() >= at) {
+        if self.renewing.is_empty() && self.renewal.is_due(Timestamp::now(), Instant::now()) {
             let Clients { member, lb, namespace } = self.clients.clone();
             let (lifetime, beside) = (self.options.token_lifetime, self.options.namespace.clone());
             self.renewing.spawn(credential::renew(lb, namespace, lifetime, member, beside));
@@ -288,6 +289,7 @@ impl Session<'_> {
         match renewed {
             Ok(token) => {
                 self.metrics.renewed();
+                self.renewal.done(Instant::now());
                 let credential = self.credential.with_token(token);
                 // The watch of what was kept may have been faster.
                 if credential != self.credential {
@@ -299,12 +301,9 @@ impl Session<'_> {
     }
 
     fn put_off(&mut self, why: &str) {
-        let end = self.credential.term().map(|(_, end)| end);
+        let end = self.credential.term().map(|term| term.end);
         tracing::warn!(%why, ends = ?end.map(|end| end.to_string()), "the token cannot be renewed; trying on");
-        // A hundredth of what is left, and at least ten seconds.
-        let left = end.map_or(0, |end| end.as_second() - Timestamp::now().as_second()).max(0);
-        let pause = (left / 100).clamp(10, 600);
-        self.renew_at = Timestamp::from_second(Timestamp::now().as_second() + pause).ok();
+        self.renewal.put_off(Timestamp::now(), Instant::now());
     }
 }
 
