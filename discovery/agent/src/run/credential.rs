@@ -192,12 +192,12 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Another token, from the LB cluster. It is kept beside the agent; where that fails it is used all the same.
 pub(super) async fn renew(
     lb: Client,
-    tenant: String,
+    credential: Credential,
     lifetime: Duration,
     member: Client,
     namespace: String,
 ) -> Result<String, RenewError> {
-    let accounts: Api<ServiceAccount> = Api::namespaced(lb, &tenant);
+    let accounts: Api<ServiceAccount> = Api::namespaced(lb, &credential.namespace);
     let spec = TokenRequestSpec {
         expiration_seconds: i64::try_from(lifetime.as_secs()).ok(),
         ..TokenRequestSpec::default()
@@ -208,8 +208,11 @@ pub(super) async fn renew(
     let answer = answer.map_err(|_| RenewError::Unreachable)?.map_err(RenewError::Refused)?;
     let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
     let token = token.ok_or(RenewError::Empty)?;
-    match tokio::time::timeout(LIMIT, keep(&member, &namespace, &token)).await {
-        Ok(Ok(())) => {}
+    match tokio::time::timeout(LIMIT, keep(&member, &namespace, &credential, &token)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            tracing::info!("the new token is not kept: the credential is for another place by now")
+        }
         Ok(Err(error)) => tracing::error!(%error, "the new token cannot be kept beside the agent"),
         Err(_) => tracing::error!(
             "the new token cannot be kept beside the agent: the member cluster does not answer"
@@ -218,11 +221,22 @@ pub(super) async fn renew(
     Ok(token)
 }
 
-async fn keep(member: &Client, namespace: &str, token: &str) -> kube::Result<()> {
+/// Keeps a token where the credential is that it belongs to, and says whether it is.
+async fn keep(member: &Client, namespace: &str, of: &Credential, token: &str) -> kube::Result<bool> {
     let secrets: Api<Secret> = Api::namespaced(member.clone(), namespace);
-    let patch = json!({ "data": { "token": ByteString(token.as_bytes().to_vec()) } });
+    let found = secrets.get(SECRET).await?;
+    let Some(patch) = patch(&found, of, token) else { return Ok(false) };
     let params = PatchParams { field_manager: Some(AGENT.to_owned()), ..PatchParams::default() };
-    secrets.patch(SECRET, &params, &Patch::Merge(&patch)).await.map(drop)
+    secrets.patch(SECRET, &params, &Patch::Merge(&patch)).await.map(|_| true)
+}
+
+/// What has to change in the `Secret` as it was found, if nobody changes it in between; nothing where it leads to another place.
+fn patch(found: &Secret, of: &Credential, token: &str) -> Option<serde_json::Value> {
+    Credential::read(found).ok().filter(|found| found.same_place(of))?;
+    Some(json!({
+        "metadata": { "resourceVersion": found.metadata.resource_version },
+        "data": { "token": ByteString(token.as_bytes().to_vec()) },
+    }))
 }
 
 #[cfg(test)]
@@ -300,6 +314,25 @@ mod tests {
             assert!(!renewal.is_due(at(10_000), start + Duration::from_secs(pause - 1)), "{clock}");
             assert!(renewal.is_due(at(10_000), start + Duration::from_secs(pause)), "{clock}");
         }
+    }
+
+    /// Regression: a token that was on its way while the cluster joined another fleet took the place of the other's.
+    #[test]
+    fn a_token_is_kept_with_the_credential_that_it_belongs_to() {
+        let secret = |server: &str| -> Secret {
+            let text = |text: &str| ByteString(text.as_bytes().to_vec());
+            serde_json::from_value(json!({ "metadata": { "resourceVersion": "7" }, "data": {
+                "cluster": text("paris"), "namespace": text("tenant-paris"), "server": text(server),
+                "ca.crt": text("ca"), "token": text("old"),
+            } }))
+            .unwrap()
+        };
+        let of = Credential::read(&secret("https://lb")).unwrap();
+        assert_eq!(
+            patch(&secret("https://lb"), &of, "new"),
+            Some(json!({ "metadata": { "resourceVersion": "7" }, "data": { "token": "bmV3" } }))
+        );
+        assert_eq!(patch(&secret("https://other"), &of, "new"), None);
     }
 
     #[test]

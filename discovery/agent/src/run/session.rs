@@ -279,9 +279,9 @@ impl Session<'_> {
     fn look(&mut self) {
         self.metrics.set_figures(self.keeper.figures());
         if self.renewing.is_empty() && self.renewal.is_due(Timestamp::now(), Instant::now()) {
-            let Clients { member, lb, namespace } = self.clients.clone();
+            let Clients { member, lb, .. } = self.clients.clone();
             let (lifetime, beside) = (self.options.token_lifetime, self.options.namespace.clone());
-            self.renewing.spawn(credential::renew(lb, namespace, lifetime, member, beside));
+            self.renewing.spawn(credential::renew(lb, self.credential.clone(), lifetime, member, beside));
         }
     }
 
