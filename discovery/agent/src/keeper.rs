@@ -68,8 +68,10 @@ pub enum MemberId {
 pub enum Write {
     /// Into the LB cluster; without a body it is deleted.
     LoadBalancer(Id, Option<Body>),
-    /// A companion; without an object it is deleted.
-    Companion(Key, Option<Box<ServiceObject>>),
+    /// A companion.
+    Companion(Key, Box<ServiceObject>),
+    /// A companion is deleted, if it still has that uid.
+    NoCompanion(Key, Box<str>),
     /// The status of an `Ingress`, if it still has that `resourceVersion`.
     Status {
         /// The `Ingress`.
@@ -290,13 +292,15 @@ impl Keeper {
     fn member_write(&self, id: &MemberId, op: Op) -> Option<Write> {
         match id {
             MemberId::Companion(companion) if op == Op::Delete => {
-                Some(Write::Companion(companion.clone(), None))
+                let service = self.view.services.get(companion)?;
+                service.companion.as_ref()?;
+                Some(Write::NoCompanion(companion.clone(), service.uid.clone()))
             }
             MemberId::Companion(companion) => {
                 let users = self.companions.get(companion)?;
                 let service = self.view.services.get(&users.service)?;
                 let object = companion::object(&users.service, service, &users.ports());
-                Some(Write::Companion(companion.clone(), Some(Box::new(object))))
+                Some(Write::Companion(companion.clone(), Box::new(object)))
             }
             MemberId::Status(key) => Some(Write::Status {
                 key: key.clone(),

@@ -235,18 +235,23 @@ impl World {
                 keeper.done_there(&id, &Report { outcome: Outcome::Done(done), reason: None }, now, 0.5);
                 vec![Input::Found(id.kind, change)]
             }
-            Write::Companion(key, object) => {
+            Write::NoCompanion(key, _) => {
+                let id = MemberId::Companion(key.clone());
+                if let Some(outcome) = outcome {
+                    keeper.done_here(&id, &Report { outcome, reason }, now, 0.5);
+                    return Vec::new();
+                }
+                assert!(self.services.remove(&key).is_some_and(|it| it.companion.is_some()), "{key}");
+                keeper.done_here(&id, &Report { outcome: Outcome::Done(None), reason: None }, now, 0.5);
+                vec![Input::Service(Change::Gone(key))]
+            }
+            Write::Companion(key, mut object) => {
                 let id = MemberId::Companion(key.clone());
                 if let Some(outcome) = outcome {
                     self.refused_companion |= outcome == Outcome::Refused;
                     keeper.done_here(&id, &Report { outcome, reason }, now, 0.5);
                     return Vec::new();
                 }
-                let Some(mut object) = object else {
-                    self.services.remove(&key);
-                    keeper.done_here(&id, &Report { outcome: Outcome::Done(None), reason: None }, now, 0.5);
-                    return vec![Input::Service(Change::Gone(key))];
-                };
                 object.metadata.resource_version = Some(self.revision.to_string());
                 for port in object.spec.iter_mut().flat_map(|spec| spec.ports.iter_mut().flatten()) {
                     self.next_port += 1;
@@ -552,7 +557,7 @@ fn a_companion_goes_only_after_its_pool() {
             Ok(write) => {
                 order.push(match &write {
                     Write::LoadBalancer(id, None) => format!("{:?}", id.kind),
-                    Write::Companion(_, None) => "Companion".to_owned(),
+                    Write::NoCompanion(..) => "Companion".to_owned(),
                     other => format!("{other:?}"),
                 });
                 for input in world.write(&mut keeper, write, None, now) {

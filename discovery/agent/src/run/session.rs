@@ -311,8 +311,8 @@ fn log(next: &Write) {
     match next {
         Write::LoadBalancer(id, Some(_)) => tracing::debug!(%id, "apply"),
         Write::LoadBalancer(id, None) => tracing::debug!(%id, "delete"),
-        Write::Companion(key, Some(_)) => tracing::debug!(companion = %key, "apply"),
-        Write::Companion(key, None) => tracing::debug!(companion = %key, "delete"),
+        Write::Companion(key, _) => tracing::debug!(companion = %key, "apply"),
+        Write::NoCompanion(key, _) => tracing::debug!(companion = %key, "delete"),
         Write::Status { key, .. } => tracing::debug!(ingress = %key, "status"),
     }
 }

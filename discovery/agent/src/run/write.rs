@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
 use portolan_api::Names;
 use portolan_api::contract::AGENT;
@@ -52,9 +52,16 @@ pub(super) async fn write(clients: Clients, write: Write) -> (Target, bool, Repo
             (Target::There(id), deletes, done)
         }
         Write::Companion(key, object) => {
-            let deletes = object.is_none();
-            let done = tokio::time::timeout(LIMIT, companion(&clients.member, &key, object.as_deref())).await;
-            (Target::Here(MemberId::Companion(key)), deletes, done)
+            let done = tokio::time::timeout(LIMIT, companion(&clients.member, &key, &object)).await;
+            (Target::Here(MemberId::Companion(key)), false, done)
+        }
+        Write::NoCompanion(key, uid) => {
+            // Somebody's own Service may have its name by now.
+            let same = Preconditions { uid: Some(uid.into()), resource_version: None };
+            let params = DeleteParams::background().preconditions(same);
+            let services: Api<Service> = Api::namespaced(clients.member.clone(), &key.namespace);
+            let done = tokio::time::timeout(LIMIT, delete(&services, &key.name, &params)).await;
+            (Target::Here(MemberId::Companion(key)), true, done)
         }
         Write::Status { key, version, entries } => {
             let done = tokio::time::timeout(LIMIT, status(&clients.member, &key, &version, &entries)).await;
@@ -71,13 +78,12 @@ pub(super) async fn write(clients: Clients, write: Write) -> (Target, bool, Repo
 
 async fn there(clients: &Clients, id: &Id, body: Option<Body>) -> kube::Result<Outcome> {
     let Some(body) = body else {
-        let (client, namespace, name) = (&clients.lb, &clients.namespace, &*id.name);
         return match id.kind {
-            Kind::NodeSet => delete::<NodeSet>(client, namespace, name).await,
-            Kind::Secret => delete::<Secret>(client, namespace, name).await,
-            Kind::Pool => delete::<UpstreamPool>(client, namespace, name).await,
-            Kind::Slice => delete::<EndpointSlice>(client, namespace, name).await,
-            Kind::LoadBalancer => delete::<HTTPLoadBalancer>(client, namespace, name).await,
+            Kind::NodeSet => gone::<NodeSet>(clients, id).await,
+            Kind::Secret => gone::<Secret>(clients, id).await,
+            Kind::Pool => gone::<UpstreamPool>(clients, id).await,
+            Kind::Slice => gone::<EndpointSlice>(clients, id).await,
+            Kind::LoadBalancer => gone::<HTTPLoadBalancer>(clients, id).await,
         };
     };
     match body {
@@ -152,23 +158,29 @@ fn as_told(answer: Option<kube::Result<Option<Secret>>>, content: u64) -> Result
     }
 }
 
-async fn delete<K>(client: &Client, namespace: &str, name: &str) -> kube::Result<Outcome>
+async fn gone<K>(clients: &Clients, id: &Id) -> kube::Result<Outcome>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + DeserializeOwned
         + Clone
         + Debug,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    match api.delete(name, &DeleteParams::background()).await {
+    let api: Api<K> = Api::namespaced(clients.lb.clone(), &clients.namespace);
+    delete(&api, &id.name, &DeleteParams::background()).await
+}
+
+async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> kube::Result<Outcome>
+where
+    K: DeserializeOwned + Clone + Debug,
+{
+    match api.delete(name, params).await {
         Ok(_) => Ok(Outcome::Done(None)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Done(None)),
         Err(error) => Err(error),
     }
 }
 
-async fn companion(client: &Client, key: &Key, object: Option<&Service>) -> kube::Result<Outcome> {
-    let Some(object) = object else { return delete::<Service>(client, &key.namespace, &key.name).await };
+async fn companion(client: &Client, key: &Key, object: &Service) -> kube::Result<Outcome> {
     let api: Api<Service> = Api::namespaced(client.clone(), &key.namespace);
     let params = PatchParams::apply(AGENT).force();
     let written = api.patch(&key.name, &params, &Patch::Apply(object)).await?;

@@ -957,3 +957,25 @@ fn a_companion_has_the_used_ports_and_reads_back_as_it_was_written() {
     assert_eq!(companion.digest, crate::objects::digest(&companion::wanted(service, &used)));
     assert_ne!(companion.digest, crate::objects::digest(&companion::wanted(service, &[80, 81].into())));
 }
+
+/// Regression: whatever had the label was deleted as a companion that nobody needs, copies that people made of one among them.
+#[test]
+fn a_companion_is_called_after_its_owner() {
+    let owner = |name: &str| json!([{ "apiVersion": "v1", "kind": "Service", "name": name, "uid": "u" }]);
+    for (name, owners, expected) in [
+        ("web-portolan", owner("web"), Some("web")),
+        ("web-portolan", owner("other"), None),
+        ("my-copy", owner("web"), None),
+        ("my-own", json!([]), None),
+        ("left-portolan", json!([]), Some("left")),
+    ] {
+        let object: core::Service = serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "shop", "ownerReferences": owners,
+                "labels": { "app.kubernetes.io/managed-by": "portolan-agent" } },
+            "spec": { "type": "NodePort" },
+        }))
+        .unwrap();
+        let read = read::service(&object, &mut Names::default());
+        assert_eq!(read.companion.as_ref().map(|it| &*it.of), expected, "{name}: {owners}");
+    }
+}

@@ -18,6 +18,7 @@ use super::{
     Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, Port, PortRef, Rule, Service,
     ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
 };
+use crate::names;
 use crate::objects::{digest, version};
 
 /// The label of an `EndpointSlice` that names its `Service`.
@@ -120,20 +121,23 @@ pub fn service(object: &core::Service, names: &mut Names) -> Service {
     Service { companion: companion(meta, &read), ..read }
 }
 
-/// Whose companion it is: it has our label, and an owner whose companion is called so.
+/// Whose companion it is: it has our label, and an owner whose companion is called so; or it was left without an owner, and is called
+/// like one. A copy of a companion that somebody made under another name is none.
 fn companion(meta: &ObjectMeta, read: &Service) -> Option<Companion> {
     if label(meta, MANAGED_BY_LABEL) != Some(AGENT) {
         return None;
     }
-    let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "Service");
-    Some(Companion {
-        of: owner.map_or("", |owner| owner.name.as_str()).into(),
-        digest: digest(&crate::translate::companion::seen(
-            read,
-            owner.map_or("", |owner| owner.uid.as_str()),
-        )),
-        version: version(meta),
-    })
+    let called = meta.name.as_deref()?;
+    let mut owners = meta.owner_references.iter().flatten().filter(|owner| owner.kind == "Service");
+    let (of, uid) = match owners.clone().next() {
+        Some(_) => {
+            let owner = owners.find(|owner| names::companion(&owner.name) == called)?;
+            (&*owner.name, &*owner.uid)
+        }
+        None => (names::owner_by_name(called)?, ""),
+    };
+    let shape = crate::translate::companion::seen(read, uid);
+    Some(Companion { of: of.into(), digest: digest(&shape), version: version(meta) })
 }
 
 fn port(object: &core::ServicePort, names: &mut Names) -> Option<Port> {
