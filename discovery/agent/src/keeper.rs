@@ -250,10 +250,16 @@ impl Keeper {
             }
         };
         let here = loop {
-            let Self { lb, member, view, .. } = self;
+            let Self { lb, member, view, companions, .. } = self;
             let may = |_: &Ledger<MemberId>, id: &MemberId, op: Op| match (id, op) {
-                (MemberId::Companion(companion), Op::Delete) => !is_led_to(lb, view, companion),
-                _ => true,
+                (MemberId::Companion(companion), Op::Delete) => {
+                    !is_led_to(lb, view, companion, &BTreeSet::new())
+                }
+                (MemberId::Companion(companion), Op::Apply) => {
+                    let ports = companion_ports(view, companions, companion);
+                    ports.is_none_or(|(ports, _)| !is_led_to(lb, view, companion, &ports))
+                }
+                (MemberId::Status(_), _) => true,
             };
             match member.next(now, may) {
                 Next::Do(id, op) => match self.member_write(&id, op) {
@@ -299,7 +305,8 @@ impl Keeper {
             MemberId::Companion(companion) => {
                 let users = self.companions.get(companion)?;
                 let service = self.view.services.get(&users.service)?;
-                let object = companion::object(&users.service, service, &users.ports());
+                let (ports, _) = companion_ports(&self.view, &self.companions, companion)?;
+                let object = companion::object(&users.service, service, &ports);
                 Some(Write::Companion(companion.clone(), Box::new(object)))
             }
             MemberId::Status(key) => Some(Write::Status {
@@ -413,11 +420,29 @@ fn companion_of(service: &Key) -> Key {
     Key::new(Arc::clone(&service.namespace), names::companion(&service.name))
 }
 
-/// Whether a pool in the LB cluster may still lead to a companion.
-fn is_led_to(lb: &Ledger<Id>, view: &View, companion: &Key) -> bool {
+/// The ports that a companion is to have now, and whether that only takes away what is not used any more. Until nothing else is to change, it keeps
+/// what it has: proxies may use it still.
+fn companion_ports(
+    view: &View,
+    companions: &HashMap<Key, Users>,
+    companion: &Key,
+) -> Option<(BTreeSet<u16>, bool)> {
+    let users = companions.get(companion)?;
+    let used = users.ports();
+    let Some(there) = view.services.get(companion) else { return Some((used, false)) };
+    let Some(digest) = there.companion.as_ref().map(|it| it.digest) else { return Some((used, false)) };
+    let service = view.services.get(&users.service)?;
+    let all: BTreeSet<u16> = there.ports.iter().map(|port| port.number).chain(used.iter().copied()).collect();
+    let is_there =
+        |ports: &BTreeSet<u16>| crate::objects::digest(&companion::wanted(service, ports)) == digest;
+    if is_there(&used) || !is_there(&all) { Some((all, false)) } else { Some((used, true)) }
+}
+
+/// Whether a pool in the LB cluster may still lead to a companion by a port other than those.
+fn is_led_to(lb: &Ledger<Id>, view: &View, companion: &Key, but: &BTreeSet<u16>) -> bool {
     let Some(service) = view.services.get(companion) else { return false };
     let Some(owner) = service.companion.as_ref().map(|it| &it.of) else { return false };
-    service.ports.iter().any(|port| {
+    service.ports.iter().filter(|port| !but.contains(&port.number)).any(|port| {
         let pool = names::service_pool(&companion.namespace, owner, &port.number.to_string());
         !lb.is_settled(&Id::new(Kind::Pool, pool))
     })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use portolan_api::kinds::Reach;
 
 use super::place::Users;
-use super::{Keeper, Kept, MemberId, Source, companion_of};
+use super::{Keeper, Kept, MemberId, Source, companion_of, companion_ports};
 use crate::ledger::Want;
 use crate::names;
 use crate::notices::{Side, Told};
@@ -260,10 +260,12 @@ impl Keeper {
         let there = self.view.services.get(companion).and_then(|service| service.companion.as_ref());
         let wanted = self.companions.get(companion).and_then(|users| {
             let service = self.view.services.get(&users.service)?;
-            Some(digest(&companion::wanted(service, &users.ports())))
+            let (ports, only_less) = companion_ports(&self.view, &self.companions, companion)?;
+            Some((digest(&companion::wanted(service, &ports)), only_less))
         });
         let (want, delay) = match wanted {
-            Some(digest) => (Want::Digest(digest), Duration::ZERO),
+            Some((digest, false)) => (Want::Digest(digest), Duration::ZERO),
+            Some((digest, true)) => (Want::Digest(digest), GRACE),
             None => (Want::Nothing, GRACE),
         };
         // One that was just written is not in the view yet, and is there all the same.

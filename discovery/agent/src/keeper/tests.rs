@@ -571,6 +571,53 @@ fn a_companion_goes_only_after_its_pool() {
     assert_eq!(order, ["LoadBalancer", "Pool", "Pool", "Companion"]);
 }
 
+/// Regression: a port of a companion went at once, while proxies were still led to it.
+#[test]
+fn a_port_of_a_companion_goes_only_after_its_pool() {
+    let (mut world, mut keeper, mut now) = settled(&[
+        Act::Service(0, Some(CLUSTER_IP)),
+        Act::Service(1, Some(NODE_PORT)),
+        Act::Ingress(0, Some((0, 1, false, true))),
+    ]);
+    let start = now;
+    let input = world.act(&Act::Ingress(0, Some((0, 2, false, true))));
+    keeper.apply(input, now);
+    let mut order = Vec::new();
+    loop {
+        keeper.settle(now);
+        match keeper.next_write(now) {
+            Ok(write) => {
+                order.push(match &write {
+                    Write::LoadBalancer(id, Some(_)) => id.name.to_string(),
+                    Write::LoadBalancer(id, None) => format!("no {}", id.name),
+                    Write::Companion(_, object) => {
+                        let ports = object.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+                        let ports: Vec<_> = ports.map(|port| port.port).collect();
+                        let after = now.duration_since(start).as_secs();
+                        format!("companion {ports:?} after {after} s")
+                    }
+                    other => format!("{other:?}"),
+                });
+                for input in world.write(&mut keeper, write, None, now) {
+                    keeper.apply(input, now);
+                }
+            }
+            Err(Some(at)) => now = at.max(now),
+            Err(None) => break,
+        }
+    }
+    let at =
+        |what: &str| order.iter().position(|it| it == what).unwrap_or_else(|| panic!("{what}: {order:?}"));
+    let sequence = [
+        "companion [81, 82] after 0 s",
+        "service.shop.s0.82",
+        "ingress.shop.i0",
+        "no service.shop.s0.81",
+        "companion [82] after 10 s",
+    ];
+    assert!(sequence.map(at).is_sorted(), "{order:?}");
+}
+
 #[test]
 fn another_reach_never_leaves_a_pool_without_endpoints() {
     let (mut world, mut keeper, mut now) = settled(&[
