@@ -50,9 +50,11 @@ pub enum Change<K, V> {
     Restart,
     /// That is there.
     Put(K, V),
+    /// That is there, and cannot be read: what it said before stands.
+    Kept(K),
     /// That is gone.
     Gone(K),
-    /// What was not put since [`Change::Restart`] is gone.
+    /// What was neither put nor kept since [`Change::Restart`] is gone.
     Listed,
 }
 
@@ -84,7 +86,7 @@ impl Touched {
 #[derive(Clone, Debug)]
 pub struct Shelf<K, V> {
     objects: HashMap<K, V>,
-    /// What was put since the list began, while one is under way.
+    /// What was said to be there since the list began, while one is under way.
     listing: Option<HashSet<K>>,
     listed: bool,
 }
@@ -140,6 +142,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Shelf<K, V> {
                         let value = self.objects.entry(key.clone()).or_insert(value);
                         changed(&key, None, Some(value));
                     }
+                }
+            }
+            Change::Kept(key) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(key);
                 }
             }
             Change::Gone(key) => {

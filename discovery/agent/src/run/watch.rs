@@ -100,21 +100,25 @@ pub(super) fn load_balancer(
         inputs,
         optional: false,
     };
-    let settings = |it: &Lenient<Cluster>| it.object.as_ref().map(|it| read::settings(&it.spec));
-    clusters.spawn(tasks, move |event| {
-        // One that cannot be read says what it said before.
-        let readable = match &event {
-            Event::Apply(it) | Event::InitApply(it) => it.object.is_some(),
-            Event::Delete(_) | Event::Init | Event::InitDone => true,
-        };
-        let read = |it: &Lenient<Cluster>| Some((it.metadata.name.as_deref()?.into(), settings(it)));
-        change::<Name, Settings, _>(event, read).filter(|_| readable).map(Input::Cluster)
-    });
+    clusters.spawn(tasks, |event| settings(event).map(Input::Cluster));
     written::<NodeSet>(client, credential, Kind::NodeSet, inputs, tasks);
     written::<Secret>(client, credential, Kind::Secret, inputs, tasks);
     written::<UpstreamPool>(client, credential, Kind::Pool, inputs, tasks);
     written::<EndpointSlice>(client, credential, Kind::Slice, inputs, tasks);
     written::<HTTPLoadBalancer>(client, credential, Kind::LoadBalancer, inputs, tasks);
+}
+
+/// What an event says of a `Cluster`. One that cannot be read says what it said before.
+fn settings(event: Event<Lenient<Cluster>>) -> Option<Change<Name, Settings>> {
+    if let Event::Apply(it) | Event::InitApply(it) = &event
+        && it.object.is_none()
+    {
+        return Some(Change::Kept(it.metadata.name.as_deref()?.into()));
+    }
+    change(event, |it| {
+        let settings = it.object.as_ref().map(|it| read::settings(&it.spec));
+        Some((it.metadata.name.as_deref()?.into(), settings))
+    })
 }
 
 /// Watches what was written of a kind.
@@ -337,6 +341,37 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Regression: an agent stopped when a `Cluster` that it cannot read was listed again.
+    #[test]
+    fn a_cluster_that_cannot_be_read_says_what_it_said_before() {
+        let cluster = |spec: serde_json::Value| -> Lenient<Cluster> {
+            serde_json::from_value(json!({
+                "apiVersion": "portolan.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": "paris" }, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let mut clusters = crate::view::Shelf::default();
+        let mut tell = |event| {
+            let change = settings(event).unwrap();
+            clusters.apply(change, |_, _, _| {});
+            clusters.get(&Name::from("paris")).map(|settings: &Settings| settings.classes.len())
+        };
+        let readable = cluster(json!({ "classes": ["nginx"] }));
+        let odd = cluster(json!({ "classes": "of a time to come" }));
+        for (event, expected) in [
+            (Event::Init, None),
+            (Event::InitApply(readable), Some(1)),
+            (Event::InitDone, Some(1)),
+            (Event::Apply(odd.clone()), Some(1)),
+            (Event::Init, Some(1)),
+            (Event::InitApply(odd.clone()), Some(1)),
+            (Event::InitDone, Some(1)),
+            (Event::Delete(odd), None),
+        ] {
+            assert_eq!(tell(event), expected);
+        }
+    }
 
     /// Regression: a list begins before each try, which was taken for success, so that a kind that may not be read was asked for, and
     /// complained of, four times a second.
