@@ -233,7 +233,7 @@ where
             let kind = K::kind(&());
             let mut events = Box::pin(watcher(api, config));
             let mut pauses = Pauses::default();
-            let mut listed = false;
+            let mut served = false;
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => {
@@ -241,7 +241,7 @@ where
                         event
                     }
                     Err(error) => {
-                        if optional && !listed && is_unserved(&error) {
+                        if optional && !served && is_unserved(&error) {
                             tracing::warn!("the member cluster does not serve {kind}s: they count as none");
                             for event in [Event::Init, Event::InitDone] {
                                 if let Some(input) = read(event)
@@ -250,13 +250,13 @@ where
                                     return;
                                 }
                             }
-                            listed = true;
+                            served = true;
                         }
                         pauses.after(&error, &kind).await;
                         continue;
                     }
                 };
-                listed |= matches!(event, Event::InitDone);
+                served |= is_served(&event);
                 let Some(input) = read(event) else { continue };
                 // Nobody listens any more.
                 if inputs.send(input).await.is_err() {
@@ -280,6 +280,14 @@ fn change<K, V, T>(event: Event<T>, read: impl FnOnce(&T) -> Option<(K, Option<V
             })
         }
         Event::Delete(object) => Some(Change::Gone(read(&object)?.0)),
+    }
+}
+
+/// Whether an event shows that a kind is served: from then on none of its objects is gone because the API server says otherwise for a while.
+fn is_served<K>(event: &Event<K>) -> bool {
+    match event {
+        Event::Init => false,
+        Event::InitApply(_) | Event::InitDone | Event::Apply(_) | Event::Delete(_) => true,
     }
 }
 
@@ -371,6 +379,14 @@ mod tests {
         ] {
             assert_eq!(tell(event), expected);
         }
+    }
+
+    /// Regression: a kind counted as not served, and so as empty, where only the rest of its first list was not found.
+    #[test]
+    fn a_kind_with_an_object_is_served() {
+        assert!(!is_served(&Event::<Secret>::Init));
+        assert!(is_served(&Event::InitApply(Secret::default())));
+        assert!(is_served(&Event::<Secret>::InitDone));
     }
 
     /// Regression: a list begins before each try, which was taken for success, so that a kind that may not be read was asked for, and
