@@ -8,7 +8,7 @@
 //!                                              └── loop: Keeper ──► writes ───┘   inputs
 //! ```
 //!
-//! One task owns the [`Keeper`]; all others send it what they hear, over one bounded channel, and are aborted with it. A session that ends, because
+//! One task owns the [`Keeper`](crate::keeper::Keeper); all others send it what they hear, over one bounded channel, and are aborted with it. A session that ends, because
 //! it does not lead any more or belongs to another cluster now, leaves nothing behind but what it wrote; the next one finds that.
 
 mod credential;
