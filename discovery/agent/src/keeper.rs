@@ -444,6 +444,6 @@ fn is_led_to(lb: &Ledger<Id>, view: &View, companion: &Key, but: &BTreeSet<u16>)
     let Some(owner) = service.companion.as_ref().map(|it| &it.of) else { return false };
     service.ports.iter().filter(|port| !but.contains(&port.number)).any(|port| {
         let pool = names::service_pool(&companion.namespace, owner, &port.number.to_string());
-        !lb.is_settled(&Id::new(Kind::Pool, pool))
+        !lb.is_right(&Id::new(Kind::Pool, pool))
     })
 }

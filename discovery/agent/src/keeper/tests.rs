@@ -571,6 +571,37 @@ fn a_companion_goes_only_after_its_pool() {
     assert_eq!(order, ["LoadBalancer", "Pool", "Pool", "Companion"]);
 }
 
+/// Regression: where the LB cluster refused the pool as it is to be, the companion went all the same that the pool led to.
+#[test]
+fn a_companion_stays_while_its_pool_cannot_be_changed() {
+    let (mut world, mut keeper, mut now) = settled(&[
+        Act::Service(0, Some(CLUSTER_IP)),
+        Act::Service(1, Some(NODE_PORT)),
+        Act::Ingress(0, Some((0, 1, false, true))),
+    ]);
+    let input = world.act(&Act::Reach(1));
+    keeper.apply(input, now);
+    let end = now + Duration::from_secs(3600);
+    while now < end {
+        keeper.settle(now);
+        match keeper.next_write(now) {
+            Ok(write) => {
+                let refused =
+                    matches!(&write, Write::LoadBalancer(id, _) if *id.name == *"service.shop.s0.81");
+                for input in world.write(&mut keeper, write, refused.then_some(Outcome::Refused), now) {
+                    keeper.apply(input, now);
+                }
+            }
+            Err(Some(at)) => now = at.max(now),
+            Err(None) => break,
+        }
+    }
+    let companion = key("s0-portolan".to_owned());
+    assert!(world.services.contains_key(&companion));
+    rest(&mut world, &mut keeper, &mut now, || None);
+    assert!(!world.services.contains_key(&companion));
+}
+
 /// Regression: a port of a companion went at once, while proxies were still led to it.
 #[test]
 fn a_port_of_a_companion_goes_only_after_its_pool() {
