@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use portolan_fleet::{App, DOMAIN, Names, Settings, World, get};
+use portolan_fleet::{App, DOMAIN, Names, Settings, World};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,6 +12,10 @@ const CUSTOMER: &str = "www.customer.example";
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args().len() > 1 {
+        println!("usage: fleet\n\nStarts three clusters with Portolan among them, says what to try, and takes them down on Ctrl-C.");
+        return ExitCode::SUCCESS;
+    }
     match fleet().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -106,7 +110,8 @@ async fn what_to_try(world: &World, names: &Names) -> Result<String> {
     };
     let (lb, paris) = (kubectl("lb")?, kubectl("paris")?);
     let resolved = names.resolve(CUSTOMER).await?;
-    anyhow::ensure!(resolved == address && get((resolved, 80).into(), CUSTOMER, "/").await?.status == 200);
+    anyhow::ensure!(resolved == address, "{CUSTOMER} is {resolved}, not {address}");
+    world.served(CUSTOMER, "shop").await?;
     let server = names.address();
     Ok(format!(
         "Try, in another terminal:

@@ -136,8 +136,9 @@ impl World {
         let mut values = vec![
             format!("lbDomain={DOMAIN}"),
             format!("proxy.replicas={}", self.settings.proxies),
-            // No certificate stands for the listener itself: names without one are refused.
             "proxySettings.spec.drainTimeout=20s".to_owned(),
+            // Pods and Services of the LB cluster; the nodes of all clusters share a range here.
+            "proxySettings.spec.reservedCIDRs={10.244.0.0/16,10.96.0.0/16}".to_owned(),
         ];
         values.extend(self.settings.values.iter().cloned());
         lb.apply(&self.chart("portolan", &values).await?).await?;
