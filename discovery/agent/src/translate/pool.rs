@@ -225,10 +225,10 @@ fn pool_tls(server_name: String, verify: Verification<'_>) -> PoolTLS {
 
 fn health_check(path: Option<&str>) -> HealthCheck {
     let check = HealthCheck {
-        interval: GoDuration("5s".to_owned()),
-        timeout: GoDuration("2s".to_owned()),
+        interval: GoDuration("2s".to_owned()),
+        timeout: GoDuration("1s".to_owned()),
         healthy_threshold: 2,
-        unhealthy_threshold: 3,
+        unhealthy_threshold: 2,
         ..HealthCheck::default()
     };
     match path {
