@@ -55,6 +55,7 @@ impl Service {
 
     /// Which action of a route takes the request. On a shared host: by weight among the clusters that are not drained and, where
     /// there are several, answer by themselves or have an endpoint left. What has been sent once is not answered with a redirect.
+    /// Another try goes to another cluster where one can take it: what failed may be the way to all of the first.
     fn choose_action(&self, ctx: &Context, target: &Target) -> Option<usize> {
         let route = target.route()?;
         if !target.host.is_shared() {
@@ -62,7 +63,7 @@ impl Service {
         }
         let snapshot = &ctx.snapshot;
         let alone = route.actions.len() == 1;
-        let weights: smallvec::SmallVec<[u32; 8]> = route
+        let mut weights: smallvec::SmallVec<[u32; 8]> = route
             .actions
             .iter()
             .map(|action| {
@@ -79,6 +80,10 @@ impl Service {
                 if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
             })
             .collect();
+        let tried = target.action;
+        if ctx.tries > 0 && weights.iter().enumerate().any(|(at, weight)| at != tried && *weight > 0) {
+            weights[tried] = 0;
+        }
         weighted(weights.iter().copied(), self.shared.random())
     }
 

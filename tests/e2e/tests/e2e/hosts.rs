@@ -298,6 +298,23 @@ fn a_cluster_that_gets_nothing_takes_no_turns() {
 }
 
 /// What was sent to one cluster is not sent to another that redirects, whatever backends stand beside its redirect.
+/// A link that is cut takes all endpoints of a cluster with it; three tries would not find them all.
+#[test]
+fn a_retry_goes_to_another_cluster() {
+    let alive = Echo::start("alive");
+    let dead: Vec<_> = (0..4).map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))).collect();
+    let fleet = |name: &str| cluster(name, "allowedDomains: [{suffix: app.test, sharing: Shared}]\n");
+    let text = fleet("paris")
+        + &fleet("tokyo")
+        + &load_balancer("paris", "app", "www.app.test", "web")
+        + &load_balancer("tokyo", "app", "www.app.test", "web")
+        + &pool("paris", "web", &dead, "")
+        + &pool("tokyo", "web", &[alive.address()], "");
+    let portolan = Portolan::start(&[("fleet.yaml", text)]);
+    let counts = shares(&mut portolan.raw(), "www.app.test", 60);
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["alive"], "{counts:?}");
+}
+
 #[test]
 fn a_retry_goes_to_no_cluster_that_redirects() {
     let alive = Echo::start("alive");
