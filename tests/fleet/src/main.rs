@@ -13,7 +13,9 @@ const CUSTOMER: &str = "www.customer.example";
 #[tokio::main]
 async fn main() -> ExitCode {
     if std::env::args().len() > 1 {
-        println!("usage: fleet\n\nStarts three clusters with Portolan among them, says what to try, and takes them down on Ctrl-C.");
+        println!(
+            "usage: fleet\n\nStarts three clusters with Portolan among them, says what to try, and takes them down on Ctrl-C."
+        );
         return ExitCode::SUCCESS;
     }
     match fleet().await {
