@@ -348,18 +348,25 @@ fn explain_says_what_becomes_of_a_request() {
 
 /// The metrics that the generated page has without labels: those are there from the beginning.
 fn plain_families() -> BTreeSet<String> {
-    let page = page("metrics.md");
+    let page = of_the_proxy();
     let rows =
         page.lines().filter(|line| line.split('|').nth(3).is_some_and(|labels| labels.trim().is_empty()));
-    rows.filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned())).collect()
+    rows.filter_map(name).collect()
 }
 
 /// The names of the metrics that the generated page has.
 fn families() -> BTreeSet<String> {
-    page("metrics.md")
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned()))
-        .collect()
+    of_the_proxy().lines().filter_map(name).collect()
+}
+
+/// The part of the page that is about the proxy.
+fn of_the_proxy() -> String {
+    let page = page("metrics.md");
+    page.split("## Of the controller").next().expect("a first part").to_owned()
+}
+
+fn name(row: &str) -> Option<String> {
+    Some(row.strip_prefix("| `")?.split('`').next()?.to_owned())
 }
 
 #[test]
