@@ -118,12 +118,16 @@ impl World {
         &self.agent
     }
 
-    /// Renders the chart, as `helm install` would apply it.
+    /// Renders a chart of the LB cluster, as `helm install` would apply it.
     pub async fn chart(&self, name: &str, values: &[String]) -> Result<String> {
+        self.chart_in(name, "portolan-system", values).await
+    }
+
+    /// Renders a chart for a namespace.
+    pub async fn chart_in(&self, name: &str, namespace: &str, values: &[String]) -> Result<String> {
         let chart = format!("{ROOT}/deploy/charts/{name}");
         // Built from source, helm knows of no version of Kubernetes but an old one.
-        let mut args =
-            vec!["template", name, &chart, "--namespace", "portolan-system", "--kube-version", "1.36.0"];
+        let mut args = vec!["template", name, &chart, "--namespace", namespace, "--kube-version", "1.36.0"];
         args.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
         tools::run(&self.binaries.helm, args, "").await
     }

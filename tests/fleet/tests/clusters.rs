@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and fails")]
 
+#[path = "clusters/charts.rs"]
+mod charts;
 #[path = "clusters/ingress.rs"]
 mod ingress;
 #[path = "clusters/join.rs"]
@@ -32,6 +34,7 @@ macro_rules! scenarios {
 
 fn main() -> ExitCode {
     stage::play(scenarios! {
+        charts::{ manifests_are_what_charts_come_to, an_api_server_takes_every_chart }
         join::{
             an_operator_sees_the_fleet,
             a_cluster_leaves_and_comes_back,

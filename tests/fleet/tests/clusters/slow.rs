@@ -169,6 +169,8 @@ pub(crate) async fn the_api_server_of_the_lb_cluster_is_away(world: &World) -> R
     let subject = Subject::start(world, "orphan", 3).await?;
     let lb = world.cluster("lb")?;
     lb.kill_api()?;
+    // As they do where they have a Lease to lose. Those that had gone on would take all nodes for dead in the moment of the return.
+    lb.controllers().kill()?;
     pause(Duration::from_secs(60)).await;
     // What changes meanwhile arrives when it is back.
     let paris = world.kubectl("paris")?;
@@ -176,6 +178,7 @@ pub(crate) async fn the_api_server_of_the_lb_cluster_is_away(world: &World) -> R
     paris.apply(&late.manifests()).await?;
     pause(Duration::from_secs(60)).await;
     lb.restart_api().await?;
+    lb.controllers().restart()?;
     let back = Instant::now();
     world.served("meanwhile.paris.lb.example.net", "meanwhile").await?;
     println!("what was missed was served {:?} after the API server was back", back.elapsed());
@@ -187,8 +190,10 @@ pub(crate) async fn the_api_server_of_a_member_is_away(world: &World) -> Result<
     let subject = Subject::start(world, "cutoff", 3).await?;
     let paris = world.cluster("paris")?;
     paris.kill_api()?;
+    paris.controllers().kill()?;
     pause(Duration::from_secs(45)).await;
     paris.restart_api().await?;
+    paris.controllers().restart()?;
     let late = App::new("after-api").replicas(1);
     world.kubectl("paris")?.apply(&late.manifests()).await?;
     world.served("after-api.paris.lb.example.net", "after-api").await?;
