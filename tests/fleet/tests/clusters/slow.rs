@@ -28,7 +28,12 @@ impl<'w> Subject<'w> {
         kubectl.apply(&app.manifests()).await?;
         kubectl.run(&["rollout", "status", "--timeout=60s", &format!("deployment/{name}")]).await?;
         let host = format!("{name}.paris.lb.example.net");
-        world.served(&host, name).await?;
+        let object = format!("ingress.default.{name}");
+        world.condition("httploadbalancer", &object, Some("tenant-paris"), "Programmed", "True").await?;
+        // By every replica, whichever takes the connection.
+        for _ in 0..20 {
+            world.served(&host, name).await?;
+        }
         let load = Load::start(world.address().await?, &host, "/", RATE);
         pause(Duration::from_secs(2)).await;
         Ok(Self { world, app, load })
