@@ -9,8 +9,6 @@
 //! The clusters are the rig's; Portolan is installed from the chart that is shipped, with the RBAC that it ships, and clusters join by
 //! `portolan join`: nothing here knows a shorter way. See [`World`].
 
-#![allow(clippy::missing_panics_doc)]
-
 mod app;
 mod http;
 mod load;

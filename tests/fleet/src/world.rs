@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use portolan_rig::binaries::Binaries;
-use portolan_rig::{Cluster, Fleet, Options, wait};
+use portolan_rig::{Cluster, Fleet, Options, built, wait};
 use serde_json::{Value, json};
 
 use crate::tools::{self, Kubectl};
@@ -240,16 +240,4 @@ impl World {
 /// Lets time pass in which something is measured under load: the one thing that is not waited for by a condition.
 pub async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-/// A binary of this workspace: what the variable says, or what cargo built beside us.
-fn built(name: &str, variable: &str) -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(variable) {
-        return Ok(path.into());
-    }
-    let ours = std::env::current_exe().context("no path of our own")?;
-    let mut folders = ours.ancestors().skip(1).take(2).map(|folder| folder.join(name));
-    folders
-        .find(|path| path.is_file())
-        .with_context(|| format!("no binary `{name}` near {}: build it, or set {variable}", ours.display()))
 }

@@ -28,3 +28,4 @@ pub mod wait;
 
 pub use cluster::{Cluster, Node};
 pub use fleet::{Fleet, Kept, Options};
+pub use site::built;

@@ -36,7 +36,7 @@ impl Site {
 }
 
 /// A binary of this workspace: what the variable says, ourselves, or what cargo built beside us.
-pub(crate) fn built(name: &str, variable: &str) -> Result<PathBuf> {
+pub fn built(name: &str, variable: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
