@@ -216,6 +216,8 @@ pub(crate) async fn names_that_look_alike_stay_apart(world: &World) -> Result<()
     }
     paris.apply(&apps[0].manifests()).await?;
     world.served("c.paris.lb.example.net", "c").await?;
+    // Ages are counted by seconds; among equals the namespace decides.
+    pause(Duration::from_secs(1)).await;
     for app in &apps[1..] {
         paris.apply(&app.manifests()).await?;
     }

@@ -30,10 +30,7 @@ impl<'w> Subject<'w> {
         let host = format!("{name}.paris.lb.example.net");
         let object = format!("ingress.default.{name}");
         world.condition("httploadbalancer", &object, Some("tenant-paris"), "Programmed", "True").await?;
-        // By every replica, whichever takes the connection.
-        for _ in 0..20 {
-            world.served(&host, name).await?;
-        }
+        world.served(&host, name).await?;
         let load = Load::start(world.address().await?, &host, "/", RATE);
         pause(Duration::from_secs(2)).await;
         Ok(Self { world, app, load })

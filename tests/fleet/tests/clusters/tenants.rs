@@ -192,18 +192,19 @@ pub(crate) async fn forged_origins_take_nothing(world: &World) -> Result<()> {
 
 pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<()> {
     let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
-    let apps = ["within", "beyond"].map(|name| App::new(name).replicas(1));
+    // Of one age, which ends with a second, the first by name comes first.
+    let apps = ["allowed", "beyond"].map(|name| App::new(name).replicas(1));
     let limit = |limits: Value| json!({"spec": {"limits": limits}}).to_string();
     let set = async |limits: Value| {
         lb.run(&["patch", "clusters.portolan.dev", "tokyo", "--type=merge", "-p", &limit(limits)]).await
     };
     set(json!({"loadBalancers": 1})).await?;
     tokyo.apply(&apps[0].manifests()).await?;
-    world.served("within.tokyo.lb.example.net", "within").await?;
+    world.served("allowed.tokyo.lb.example.net", "allowed").await?;
     tokyo.apply(&apps[1].manifests()).await?;
     let (reason, message) = condition(world, "tenant-tokyo", "ingress.default.beyond", "Accepted").await?;
     ensure!(reason == "LimitReached" && message.contains('1'), "{reason}: {message}");
-    world.served("within.tokyo.lb.example.net", "within").await?;
+    world.served("allowed.tokyo.lb.example.net", "allowed").await?;
     crate::stage::refused(&tokyo, "Ingress", "beyond", "LimitReached").await?;
     set(Value::Null).await?;
     world.served("beyond.tokyo.lb.example.net", "beyond").await?;
