@@ -76,8 +76,8 @@ const UNREACHABLE: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const FAILED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// After one that came too late: what is there now is about to be told.
 const CONFLICT: Duration = Duration::from_millis(200);
-/// After one that was refused.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+/// After one that was refused: soon at first, since an API server that has just started refuses what it will take in a moment.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -93,7 +93,7 @@ fn writes_keep_the_pace() {
 }
 
 #[test]
-fn what_is_refused_waits_long_unless_something_else_is_wanted() {
+fn what_is_refused_waits_ever_longer_unless_something_else_is_wanted() {
     let (mut ledger, clock) = start();
     ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
     assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
@@ -101,14 +101,14 @@ fn what_is_refused_waits_long_unless_something_else_is_wanted() {
     ledger.done(&"a", &Outcome::Refused, clock.at(20), 1.0);
     // It stands in nobody's way.
     assert!(ledger.is_settled(&"a") && !ledger.is_to_come(&"a") && ledger.reachable());
-    assert_eq!(next(&mut ledger, clock.at(1000)), Next::Wait(Some(clock.at(30_020))));
+    assert_eq!(next(&mut ledger, clock.at(1000)), Next::Wait(Some(clock.at(1020))));
     ledger.want(&"a", Want::Digest(2), clock.at(1000), ZERO);
     assert_eq!(next(&mut ledger, clock.at(1010)), Next::Do("a", Op::Apply));
     ledger.done(&"a", &Outcome::Refused, clock.at(1020), 0.0);
-    assert_eq!(next(&mut ledger, clock.at(16_019)), Next::Wait(Some(clock.at(16_020))));
-    assert_eq!(next(&mut ledger, clock.at(16_020)), Next::Do("a", Op::Apply));
-    ledger.done(&"a", &Outcome::Refused, clock.at(16_020), 1.0);
-    assert_eq!(next(&mut ledger, clock.at(20_000)), Next::Wait(Some(clock.at(76_020))));
+    assert_eq!(next(&mut ledger, clock.at(1519)), Next::Wait(Some(clock.at(1520))));
+    assert_eq!(next(&mut ledger, clock.at(1520)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Refused, clock.at(1520), 1.0);
+    assert_eq!(next(&mut ledger, clock.at(2000)), Next::Wait(Some(clock.at(3520))));
 }
 
 #[test]

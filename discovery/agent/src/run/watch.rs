@@ -17,7 +17,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::runtime::watcher::{Config, Error, Event, watcher};
 use kube::{Api, Client, Resource};
 use portolan_api::Names;
-use portolan_api::contract::{AGENT, MANAGED_BY_LABEL};
+use portolan_api::contract::{AGENT, CREDENTIAL as SECRET, MANAGED_BY_LABEL};
 use portolan_api::kinds::{Cluster, HTTPLoadBalancer, NodeSet, UpstreamPool};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use self::lenient::Lenient;
 use super::chain;
-use super::credential::{Credential, SECRET};
+use super::credential::Credential;
 use crate::keeper::Input;
 use crate::objects::{Found, Kind, ReadBack, version};
 use crate::view::{Change, Name, Settings, read};
@@ -306,12 +306,14 @@ fn code(error: &Error) -> Option<u16> {
 /// Pauses after errors: ever longer ones, and a word in the log for the first of a row.
 struct Pauses {
     failures: u32,
+    /// Of them the last ones that no waiting helps against.
+    settled: u32,
     chance: RandomState,
 }
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { failures: 0, chance: RandomState::new() }
+        Self { failures: 0, settled: 0, chance: RandomState::new() }
     }
 }
 
@@ -320,7 +322,7 @@ impl Pauses {
     fn heard<K>(&mut self, event: &Event<K>) {
         match event {
             Event::Init | Event::InitApply(_) => {}
-            Event::Apply(_) | Event::Delete(_) | Event::InitDone => self.failures = 0,
+            Event::Apply(_) | Event::Delete(_) | Event::InitDone => (self.failures, self.settled) = (0, 0),
         }
     }
 
@@ -330,6 +332,8 @@ impl Pauses {
 
     fn next(&mut self, error: &Error, kind: &str) -> Duration {
         let settled = matches!(code(error), Some(401 | 403 | 404));
+        // An API server that has just come back says so for a moment too.
+        self.settled = if settled { self.settled.saturating_add(1) } else { 0 };
         // That a watch has to be begun anew is nothing to tell.
         if self.failures == 1 || (settled && self.failures == 0) {
             tracing::warn!(kind, error = %chain(error), "cannot be watched; trying on");
@@ -337,7 +341,7 @@ impl Pauses {
             tracing::debug!(kind, error = %chain(error), "cannot be watched");
         }
         let full = PAUSE.0.saturating_mul(1 << self.failures.min(10)).min(PAUSE.1);
-        let full = if settled && self.failures > 3 { UNSERVED } else { full };
+        let full = if self.settled > 4 { UNSERVED } else { full };
         let thousandths = u32::try_from(self.chance.hash_one(self.failures) % 500).unwrap_or_default();
         self.failures = self.failures.saturating_add(1);
         full / 2 + full * thousandths / 1000
@@ -389,14 +393,15 @@ mod tests {
         assert!(is_served(&Event::<Secret>::InitDone));
     }
 
+    fn forbidden() -> Error {
+        let status = json!({ "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden" });
+        Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+    }
+
     /// Regression: a list begins before each try, which was taken for success, so that a kind that may not be read was asked for, and
     /// complained of, four times a second.
     #[test]
     fn pauses_grow_until_something_is_heard() {
-        let forbidden = || {
-            let status = json!({ "status": "Failure", "code": 403, "message": "no", "reason": "Forbidden" });
-            Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
-        };
         let mut pauses = Pauses::default();
         let mut last = Duration::ZERO;
         for _ in 0..6 {
@@ -406,5 +411,16 @@ mod tests {
         assert!(last >= UNSERVED / 2, "{last:?}");
         pauses.heard(&Event::<Secret>::InitDone);
         assert!(pauses.next(&forbidden(), "Secret") <= PAUSE.0);
+    }
+
+    /// Regression: after an outage the first refusal of an API server that was still reading its roles cost half a minute.
+    #[test]
+    fn what_is_refused_after_an_outage_is_asked_for_again_soon() {
+        let away = || Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
+        let mut pauses = Pauses::default();
+        for _ in 0..20 {
+            pauses.next(&away(), "Secret");
+        }
+        assert!(pauses.next(&forbidden(), "Secret") <= PAUSE.1);
     }
 }
