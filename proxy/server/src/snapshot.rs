@@ -173,12 +173,17 @@ impl SnapshotBuilder {
             snapshot.router.set_catch_all(catch_all.as_ref().map(HostHandle::build));
         }
         for (id, plan) in &update.pools {
-            if plan.is_none() {
-                self.resolved.remove(id);
+            match plan {
+                Some(plan) if !plan.names.is_empty() => {
+                    // What the cluster may no longer have is not kept until its name resolves again.
+                    if let Some(resolved) = self.resolved.get_mut(id) {
+                        resolved.retain(|endpoint| plan.ranges.check(endpoint.address.ip()).is_ok());
+                    }
+                }
+                _ => drop(self.resolved.remove(id)),
             }
             let resolved = self.resolved.get(id).map(Vec::as_slice).unwrap_or_default();
             let handle = plan.as_ref().map(|plan| {
-                let resolved = if plan.names.is_empty() { &[] } else { resolved };
                 Arc::new(PoolHandle::build(id.clone(), Arc::clone(plan), resolved, &self.states, self.seed))
             });
             snapshot.pools.set(id.clone(), handle);

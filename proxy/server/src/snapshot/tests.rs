@@ -1,5 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
+use portolan_model::host::HostName;
+use portolan_model::plan::{NamedEndpoint, Pool};
+use portolan_model::pool::{Balancing, EndpointRanges, UpstreamProtocol};
 use portolan_model::proxy::ListenerTls;
 
 use super::*;
@@ -45,4 +48,49 @@ fn a_connection_accepted_with_old_settings_finds_its_tls() {
         builder.apply(&update(4, &[&other]));
         assert!(builder.snapshot().listener_tls(&before).is_none(), "{what}: it is not kept for ever");
     }
+}
+
+/// Regression: addresses that a cluster may no longer have got requests for as long as the name did not resolve again.
+#[test]
+fn what_a_name_came_to_is_dropped_when_its_cluster_may_no_longer_have_it() {
+    let metrics = Arc::new(Metrics::new(1, &[], "0.0.0").unwrap());
+    let mut builder = SnapshotBuilder::new(Arc::default(), metrics, 0).unwrap();
+    let id = PoolId::new("tenant-paris", "web");
+    let named = NamedEndpoint {
+        name: HostName::parse("web.example.com").unwrap(),
+        port: NonZeroU16::new(80).unwrap(),
+        weight: 1,
+        zone: None,
+    };
+    let pool = |allowed: &str| Pool {
+        endpoints: Vec::new(),
+        names: vec![named.clone()],
+        ranges: EndpointRanges {
+            allowed: Some(Arc::new([allowed.parse().unwrap()])),
+            ..EndpointRanges::default()
+        },
+        balancing: Balancing::RoundRobin,
+        protocol: UpstreamProtocol::Http1,
+        tls: None,
+        health_check: None,
+    };
+    let follow = |builder: &mut SnapshotBuilder, allowed| {
+        let pools = vec![(id.clone(), Some(Arc::new(pool(allowed))))];
+        builder.apply(&Update { pools, revision: 2, ..Update::default() });
+        let snapshot = builder.snapshot();
+        let endpoints = &snapshot.pools.get(&id).unwrap().endpoints;
+        endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect::<Vec<_>>()
+    };
+    assert!(follow(&mut builder, "10.0.0.0/8").is_empty());
+    let found = ["10.1.0.1:80", "10.2.0.1:80"].map(|address| Endpoint {
+        address: address.parse().unwrap(),
+        weight: 1,
+        zone: None,
+        terminating: false,
+    });
+    builder.resolved(&id, found.to_vec());
+    assert_eq!(follow(&mut builder, "10.0.0.0/8"), ["10.1.0.1:80", "10.2.0.1:80"]);
+    assert_eq!(follow(&mut builder, "10.1.0.0/16"), ["10.1.0.1:80"]);
+    // Back again: what was dropped comes with the next answer.
+    assert_eq!(follow(&mut builder, "10.0.0.0/8"), ["10.1.0.1:80"]);
 }
