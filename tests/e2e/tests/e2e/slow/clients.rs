@@ -435,12 +435,13 @@ fn a_reader_that_never_reads_is_cut() {
 #[test]
 fn a_reader_that_reads_slowly_is_not_cut() {
     const LENGTH: usize = 8 << 20;
-    // Some of what lies in the kernel's buffers every 0.7 s, the 256 KiB that come from upstream at once in 1.3 s.
-    const RATE: f64 = (200 << 10) as f64;
+    // Some of what lies in the kernel's buffers every 1.4 s, the 256 KiB that come from upstream at once in 2.6 s: a busy machine may be late by
+    // half a second.
+    const RATE: f64 = (100 << 10) as f64;
     let mut failures = Vec::new();
     for request in ["GET /slow HTTP/1.1\r\nContent-Length: 0", "POST /slow HTTP/1.1\r\nContent-Length: 4"] {
         let (upstream, _) = fountain(LENGTH);
-        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 1s}"))]);
+        let portolan = Portolan::start(&[("fleet.yaml", fleet(upstream.address(), "{idle: 2s}"))]);
         let mut client = RawClient::of(far(portolan.http()));
         client.send(format!("{request}\r\nHost: {HOST}\r\n\r\n"));
         if request.starts_with("POST") {
@@ -448,7 +449,7 @@ fn a_reader_that_reads_slowly_is_not_cut() {
         }
         assert!(client.head().expect("a head").starts_with("HTTP/1.1 200 "));
         let (began, mut read) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_secs(5) {
+        while began.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(50));
             let due = (began.elapsed().as_secs_f64() * RATE) as usize - read;
             if client.take(due).is_none() {
