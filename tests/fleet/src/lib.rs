@@ -17,7 +17,7 @@ mod tools;
 mod world;
 
 pub use app::App;
-pub use http::{Reply, get, request};
+pub use http::{Connection, Reply, get, request};
 pub use load::{Load, Report};
 pub use names::Names;
 pub use tools::Kubectl;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and fails")]
 
+#[path = "clusters/arrival.rs"]
+mod arrival;
 #[path = "clusters/charts.rs"]
 mod charts;
 #[path = "clusters/ingress.rs"]
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
             a_link_is_cut,
             rules_are_edited,
             a_thousand_services,
+            changes_arrive,
         }
     })
 }

@@ -7,6 +7,7 @@ use portolan_fleet::{App, Load, Report, World, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
+pub(crate) use crate::arrival::changes_arrive;
 use crate::stage::{LONG, remove};
 
 const RATE: u32 = 200;
