@@ -11,6 +11,8 @@ mod charts;
 mod ingress;
 #[path = "clusters/join.rs"]
 mod join;
+#[path = "clusters/rights.rs"]
+mod rights;
 #[path = "clusters/shared.rs"]
 mod shared;
 #[path = "clusters/slow.rs"]
@@ -66,6 +68,11 @@ fn main() -> ExitCode {
         }
         shared::{
             one_host_over_two_clusters,
+        }
+        rights::{
+            a_proxy_writes_its_own_lease,
+            // After all others.
+            nobody_asks_for_what_it_may_not,
         }
         slow::{
             pods_are_rolled,
