@@ -38,7 +38,12 @@ macro_rules! scenarios {
 
 fn main() -> ExitCode {
     stage::play(scenarios! {
-        charts::{ manifests_are_what_charts_come_to, an_api_server_takes_every_chart }
+        charts::{
+            manifests_are_what_charts_come_to,
+            an_api_server_takes_every_chart,
+            images_come_from_where_values_say,
+            a_wrong_value_is_named,
+        }
         join::{
             an_operator_sees_the_fleet,
             a_cluster_leaves_and_comes_back,

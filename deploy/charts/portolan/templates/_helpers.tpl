@@ -1,6 +1,6 @@
 {{- /* The names are fixed: RBAC, leases and the agents refer to them. */}}
 {{- define "portolan.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ with .Values.image.registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
 {{- define "portolan.labels" -}}
@@ -14,7 +14,6 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- define "portolan.check" -}}
 {{- if ne .Release.Namespace "portolan-system" }}{{ fail "Portolan lives in the namespace portolan-system: install it with --namespace portolan-system" }}{{ end }}
 {{- if not .Values.lbDomain }}{{ fail "lbDomain is required: the domain below which generated names lie, such as lb.example.net" }}{{ end }}
-{{- if not (has .Values.proxy.kind (list "Deployment" "DaemonSet")) }}{{ fail "proxy.kind is Deployment or DaemonSet" }}{{ end }}
 {{- end }}
 
 {{- define "portolan.containerSecurity" -}}

@@ -1,7 +1,8 @@
-//! Charts and plain manifests say the same, and an API server takes them as they are.
+//! Charts and plain manifests say the same, an API server takes them as they are, and a wrong value is named.
 
 use anyhow::{Context, Result, ensure};
 use portolan_fleet::World;
+use serde_json::{Value, json};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/manifests");
 
@@ -14,7 +15,31 @@ pub(crate) async fn manifests_are_what_charts_come_to(world: &World) -> Result<(
         body == expected,
         "deploy/manifests/portolan.yaml is not what the chart comes to: make manifests"
     );
+
+    // Of the agent: but for its namespace and credential, which stand beside the chart, and its image, which `portolan join` fills in.
+    let written = documents(&std::fs::read_to_string(format!("{MANIFESTS}/agent.yaml"))?)?;
+    let rendered = documents(&world.chart_in("portolan-agent", "portolan-agent", &[]).await?)?;
+    let beside = |document: &&Value| document["kind"] != "Namespace" && document["kind"] != "Secret";
+    for document in written.iter().filter(beside) {
+        ensure!(rendered.contains(document), "the chart portolan-agent has no such object: {document}");
+    }
+    ensure!(written.iter().filter(beside).count() == rendered.len(), "the chart has other objects");
     Ok(())
+}
+
+/// Without what an image is called.
+fn documents(text: &str) -> Result<Vec<Value>> {
+    let mut documents = portolan_api::from_yaml(text)?;
+    for document in &mut documents {
+        let containers = document.pointer_mut("/spec/template/spec/containers");
+        for container in containers.and_then(Value::as_array_mut).into_iter().flatten() {
+            for field in ["image", "imagePullPolicy"] {
+                container.as_object_mut().context("a container")?.remove(field);
+            }
+        }
+    }
+    documents.retain(|document| !document.is_null());
+    Ok(documents)
 }
 
 /// With everything switched on that needs no definitions of others; and that of the agent, in a member cluster.
@@ -33,4 +58,72 @@ pub(crate) async fn an_api_server_takes_every_chart(world: &World) -> Result<()>
     let agent = world.chart_in("portolan-agent", "portolan-agent", &[]).await?;
     world.kubectl("paris")?.with_input(&dry, &agent).await?;
     Ok(())
+}
+
+/// An image is called by registry, repository and tag.
+pub(crate) async fn images_come_from_where_values_say(world: &World) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    for (chart, value, expected) in [
+        ("portolan", "image.pullPolicy=Always", format!("portolan:{version}")),
+        (
+            "portolan",
+            "image.registry=registry.example.net:5000",
+            format!("registry.example.net:5000/portolan:{version}"),
+        ),
+        ("portolan", "image.repository=lb/portolan", format!("lb/portolan:{version}")),
+        ("portolan-agent", "image.tag=v2", "portolan-agent:v2".to_owned()),
+        (
+            "portolan-agent",
+            "image.registry=registry.example.net",
+            format!("registry.example.net/portolan-agent:{version}"),
+        ),
+    ] {
+        let rendered = render(world, chart, value).await.context(value)?;
+        let rendered = portolan_api::from_yaml(&rendered)?;
+        let pods =
+            rendered.iter().filter_map(|document| document.pointer("/spec/template/spec/containers/0/image"));
+        let images: Vec<_> = pods.collect();
+        ensure!(
+            !images.is_empty() && images.iter().all(|image| **image == json!(expected)),
+            "{value}: {images:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A value that is misspelt, or of another kind than it should be, is an error that names it.
+pub(crate) async fn a_wrong_value_is_named(world: &World) -> Result<()> {
+    for (chart, value, named) in [
+        ("portolan", "proxy.replica=3", "'/proxy': additional properties 'replica'"),
+        ("portolan", "lbdomain=lb.example.net", "additional properties 'lbdomain'"),
+        ("portolan", "lbDomain=https://lb.example.net", "'/lbDomain'"),
+        ("portolan", "image.repositroy=portolan", "'/image': additional properties 'repositroy'"),
+        ("portolan", "image.repository=registry.example.net:5000/portolan:1", "'/image/repository'"),
+        ("portolan", "proxy.kind=StatefulSet", "'/proxy/kind'"),
+        ("portolan", "proxy.replicas=two", "'/proxy/replicas'"),
+        ("portolan", "proxy.state.hostPath=state", "'/proxy/state/hostPath'"),
+        ("portolan", "proxySettings.listeners[0].port=0", "'/proxySettings/listeners/0/port'"),
+        ("portolan", "service.type=ClusterIP", "'/service/type'"),
+        ("portolan", "prometheusRule.silentAfterSeconds=60", "'/prometheusRule/silentAfterSeconds'"),
+        ("portolan", "proxy.podLabels.team=7", "'/proxy/podLabels/team'"),
+        ("portolan-agent", "replicas=two", "'/replicas'"),
+        ("portolan-agent", "ingressClass.defualt=true", "'/ingressClass': additional properties 'defualt'"),
+        ("portolan-agent", "cluster=paris", "additional properties 'cluster'"),
+        ("portolan-crds", "proxies=false", "additional properties 'proxies'"),
+    ] {
+        let error = render(world, chart, value).await.err().with_context(|| format!("{value} was taken"))?;
+        ensure!(format!("{error:#}").contains(named), "{value}: {error:#}");
+    }
+    // What Helm itself gives a chart that is part of another.
+    for chart in ["portolan", "portolan-agent", "portolan-crds"] {
+        render(world, chart, "global.imageRegistry=x,enabled=true").await?;
+    }
+    Ok(())
+}
+
+async fn render(world: &World, chart: &str, value: &str) -> Result<String> {
+    let namespace = if chart == "portolan-agent" { chart } else { "portolan-system" };
+    let needed = (chart == "portolan").then(|| "lbDomain=lb.example.net".to_owned());
+    let values: Vec<_> = needed.into_iter().chain([value.to_owned()]).collect();
+    world.chart_in(chart, namespace, &values).await
 }
