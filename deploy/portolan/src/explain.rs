@@ -9,6 +9,10 @@ use portolan_admin::{ExplainRequest, to_text};
 use crate::kubernetes::{self, ServerArgs};
 use crate::{check, print, verdict};
 
+/// What is said where the answer leads to endpoints.
+const HEALTH: &str =
+    "not known here: every endpoint counts as healthy; /explain on the admin port of a proxy knows better";
+
 #[derive(Args)]
 pub(crate) struct ExplainArgs {
     /// The folder of manifests.
@@ -41,7 +45,10 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     };
     // Nobody has probed these endpoints: those listed count as usable.
     let refused = compiler.refused(&request.host);
-    let verdict = verdict::explain(compiler.plan(), &request, &refused, |_| None);
+    let mut verdict = verdict::explain(compiler.plan(), &request, &refused, |_| None);
+    if verdict["clusters"].is_array() {
+        verdict["health"] = HEALTH.into();
+    }
     print::out(&if args.json { serde_json::to_string_pretty(&verdict)? + "\n" } else { to_text(&verdict) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -122,7 +122,9 @@ fn explain_says_what_becomes_of_a_request() {
     ]);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    for expected in ["shop.paris.lb.test", "tenant-paris/shop", "paris", "127.0.0.1:8081"] {
+    for expected in
+        ["shop.paris.lb.test", "tenant-paris/shop", "paris", "127.0.0.1:8081", "health: not known"]
+    {
         assert!(said.contains(expected), "{expected}: {said}");
     }
     let output = portolan(&["explain", "--config", config, "--json", "http://nobody.test/"]);
