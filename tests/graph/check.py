@@ -33,7 +33,7 @@ EDGES = {
     "portolan-source": ["portolan-model", "portolan-api"],
     "portolan-admin": ["portolan-model"],
     "portolan-agent": ["portolan-model", "portolan-api", "portolan-source"],
-    "portolan-controller": ["portolan-model", "portolan-api", "portolan-compile", "portolan-source"],
+    "portolan-controller": ["portolan-model", "portolan-metrics", "portolan-api", "portolan-compile", "portolan-source"],
     "portolan-proxy": [
         "portolan-model",
         "portolan-wire",

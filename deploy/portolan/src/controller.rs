@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use portolan_admin::{ExplainRequest, Scope};
 use portolan_controller::{Figures, Options, ServiceName, check_version, control};
-use portolan_metrics::{Controlled, ControllerMetrics};
+use portolan_metrics::ControllerMetrics;
 use portolan_model::plan::Plan;
 use portolan_source::{KubernetesSource, SourceStatus};
 use serde_json::{Value, json};
@@ -148,17 +148,7 @@ impl portolan_admin::State for State {
     }
 
     fn metrics(&self) -> String {
-        let now = self.figures.read();
-        self.metrics.render(&Controlled {
-            leads: now.leads,
-            written: now.written,
-            write_failures: now.write_failures,
-            provisioned: now.provisioned,
-            provision_failures: now.provision_failures,
-            replicas: now.replicas,
-            agents: now.agents,
-            silent: now.silent,
-        })
+        self.metrics.render(&self.figures.read())
     }
 
     fn not_ready(&self) -> Option<String> {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use portolan_metrics::Controlled;
+
 /// Counted by the controller, read by whoever shows it.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -15,32 +17,11 @@ pub struct Figures {
     silent: AtomicU64,
 }
 
-/// The numbers at one time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Whether this replica of the controller leads.
-    pub leads: bool,
-    /// Statuses written, since the start.
-    pub written: u64,
-    /// Writes of statuses that failed.
-    pub write_failures: u64,
-    /// Clusters whose objects were applied, each time counted.
-    pub provisioned: u64,
-    /// The same where it failed.
-    pub provision_failures: u64,
-    /// Live replicas of the proxy.
-    pub replicas: u64,
-    /// Agents that show signs of life.
-    pub agents: u64,
-    /// Agents that do not.
-    pub silent: u64,
-}
-
 impl Figures {
     /// The numbers now.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> Controlled {
         let number = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
-        Reading {
+        Controlled {
             leads: self.leads.load(Ordering::Relaxed),
             written: number(&self.written),
             write_failures: number(&self.write_failures),

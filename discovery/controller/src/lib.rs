@@ -24,6 +24,6 @@ mod watches;
 mod writer;
 
 pub use control::{Options, ServiceName, control};
-pub use figures::{Figures, Reading};
+pub use figures::Figures;
 pub use refusal::Refusal;
 pub use version::{TooOld, check_version};
