@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::request;
+use crate::version::check_version;
 
 /// Between two questions.
 const EVERY: Duration = Duration::from_secs(5);
@@ -84,37 +85,5 @@ async fn version(client: &Client) -> Result<(), String> {
     let read = Limited::new(body, BODY).collect().await;
     let bytes = read.map_err(|error| request::shown(&error.to_string()))?.to_bytes();
     let info: Info = serde_json::from_slice(&bytes).map_err(|error| format!("its version: {error}"))?;
-    supported(&info.major, &info.minor)
-}
-
-fn supported(major: &str, minor: &str) -> Result<(), String> {
-    // Some vendors' minor versions end in a plus sign.
-    let digits = minor.trim_end_matches(|c: char| !c.is_ascii_digit());
-    match (major.parse::<u32>(), digits.parse::<u32>()) {
-        (Ok(1), Ok(minor)) if minor < OLDEST => {
-            Err(format!("it is Kubernetes 1.{minor}; 1.{OLDEST} or newer is required"))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn older_servers_are_refused_in_a_sentence() {
-        for (major, minor, fine) in [
-            ("1", "28", false),
-            ("1", "28+", false),
-            ("1", "29", true),
-            ("1", "36", true),
-            ("2", "0", true),
-            ("", "", true),
-        ] {
-            assert_eq!(supported(major, minor).is_ok(), fine, "{major}.{minor}");
-        }
-        let refusal = supported("1", "27+").unwrap_err();
-        assert_eq!(refusal, "it is Kubernetes 1.27; 1.29 or newer is required");
-    }
+    check_version("it", &info.major, &info.minor, OLDEST).map_err(|error| error.to_string())
 }
