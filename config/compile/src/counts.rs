@@ -11,6 +11,7 @@ use portolan_model::plan::Counts;
 
 use crate::compiler::Compiler;
 use crate::hosts::Verdict;
+use crate::limits::LeftOut;
 use crate::{load_balancer, pools};
 
 impl Compiler {
@@ -44,6 +45,11 @@ impl Compiler {
             }
         }
         counts
+    }
+
+    /// What of a member cluster's is left out for its limits. Costs nothing.
+    pub fn left_out(&self, cluster: &str) -> LeftOut {
+        self.limits.left_out(&tenant_namespace(cluster))
     }
 }
 

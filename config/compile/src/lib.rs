@@ -26,3 +26,4 @@ mod pools;
 mod store;
 
 pub use compiler::{Compiler, Refused};
+pub use limits::LeftOut;

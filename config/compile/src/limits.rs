@@ -63,6 +63,17 @@ pub(crate) struct Beyond {
     hosts: Set<HostPattern>,
 }
 
+/// How much of a cluster's is beyond its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// `HTTPLoadBalancer`s that are left out.
+    pub load_balancers: usize,
+    /// Hosts that are left out of those that are served.
+    pub hosts: usize,
+    /// Pools that do not keep all of their endpoints.
+    pub pools: usize,
+}
+
 /// The limit that an `HTTPLoadBalancer` is beyond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
@@ -146,6 +157,15 @@ impl Ledger {
     /// The limit that an `HTTPLoadBalancer` is beyond.
     pub(crate) fn excess(&self, id: &ObjectRef) -> Option<Excess> {
         self.0.get(&id.namespace)?.beyond.objects.get(&id.name).copied()
+    }
+
+    /// How much of a tenant's is beyond its limits.
+    pub(crate) fn left_out(&self, namespace: &str) -> LeftOut {
+        self.0.get(namespace).map_or_else(LeftOut::default, |account| LeftOut {
+            load_balancers: account.beyond.objects.len(),
+            hosts: account.beyond.hosts.len(),
+            pools: account.cut.len(),
+        })
     }
 
     /// Whether a host is refused to a tenant for its limit.

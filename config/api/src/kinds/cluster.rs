@@ -31,6 +31,12 @@ use super::parts::{SecretRef, is_false};
     printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight"),
     printcolumn(name = "Drain", type_ = "boolean", json_path = ".spec.drain"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.locality.region", priority = 1),
+    printcolumn(
+        name = "Limits",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='WithinLimits')].reason",
+        priority = 1
+    ),
     printcolumn(name = "Suffix", type_ = "string", json_path = ".status.hostSuffix", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -141,7 +147,8 @@ pub struct ClusterStatus {
     /// What it has in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// `Accepted`, `ResolvedRefs`, `Programmed`, and `Ready`: its agent was seen lately and its objects are served.
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, `WithinLimits`: none of its objects is left out for one of `limits`, and `Ready`: its agent
+    /// was seen lately and its objects are served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

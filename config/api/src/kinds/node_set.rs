@@ -18,6 +18,11 @@ use super::parts::{Status, yes};
     status = "Status",
     derive = "PartialEq",
     doc = "The nodes of a member cluster: one object, so that a node that goes away is one write.",
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct NodeSetSpec {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use portolan_compile::Compiler;
+use portolan_compile::{Compiler, LeftOut};
 use portolan_model::condition::Reason;
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef, PoolId};
@@ -113,6 +113,8 @@ impl Naive {
             endpoints: pools.map(|pool| self.kept[&pool.meta.id] as u32).sum(),
         };
         assert_eq!(counts, expected, "{cluster}");
+        let left_out = self.left_out.iter().filter(|id| id.cluster() == Some(cluster)).count();
+        assert_eq!(compiler.left_out(cluster).load_balancers, left_out, "{cluster}");
     }
 }
 
@@ -384,6 +386,8 @@ fn counts_are_of_what_is_in_force() {
         Counts { nodes: 2, load_balancers: 1, routes: 2, hosts: 1, endpoints: 2 }
     );
     assert_eq!(compiler.counts("oslo"), Counts::default());
+    assert_eq!(compiler.left_out("paris"), LeftOut { load_balancers: 1, hosts: 0, pools: 1 });
+    assert_eq!(compiler.left_out("tokyo"), LeftOut::default());
 }
 
 /// A cluster without limits, and one within them, costs nothing of another's.

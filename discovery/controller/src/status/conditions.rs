@@ -4,6 +4,7 @@
 //! `lastTransitionTime` moves with the status alone.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use portolan_compile::LeftOut;
 use portolan_model::condition::{self, ConditionType, Reason};
 
 /// The longest message that Kubernetes takes.
@@ -49,6 +50,27 @@ pub(crate) fn of(found: &[condition::Condition], programmed: Programmed) -> Vec<
         one(found, ConditionType::ResolvedRefs, "ResolvedRefs"),
         in_force(found, programmed),
     ]
+}
+
+/// `WithinLimits`, of a `Cluster`, by what is left out.
+pub(crate) fn within_limits(left_out: LeftOut) -> Said {
+    const KIND: &str = "WithinLimits";
+    let LeftOut { load_balancers, hosts, pools } = left_out;
+    if left_out == LeftOut::default() {
+        return Said::new(KIND, true, KIND, "");
+    }
+    let counted = |count: usize, one: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        many => Some(format!("{many} {one}s")),
+    };
+    let parts = [counted(load_balancers, "HTTPLoadBalancer"), counted(hosts, "host"), counted(pools, "pool")];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    let message = format!(
+        "left out, wholly or partly, for spec.limits: {}; their conditions say which",
+        parts.join(", ")
+    );
+    Said::new(KIND, false, format!("{:?}", Reason::LimitReached), message)
 }
 
 fn one(found: &[condition::Condition], kind: ConditionType, name: &'static str) -> Said {
@@ -206,6 +228,28 @@ mod tests {
             let said = of(&found, programmed);
             let got = said.iter().map(|said| (said.holds, &*said.reason, &*said.message)).collect::<Vec<_>>();
             assert_eq!(got, expected, "{found:?} {programmed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_for_a_limit_is_counted() {
+        for (load_balancers, hosts, pools, expected) in [
+            (0, 0, 0, None),
+            (1, 0, 0, Some("1 HTTPLoadBalancer")),
+            (3, 0, 1, Some("3 HTTPLoadBalancers, 1 pool")),
+            (0, 2, 2, Some("2 hosts, 2 pools")),
+        ] {
+            let said = within_limits(LeftOut { load_balancers, hosts, pools });
+            assert_eq!((said.kind, said.holds), ("WithinLimits", expected.is_none()));
+            match expected {
+                None => assert_eq!((&*said.reason, &*said.message), ("WithinLimits", "")),
+                Some(expected) => {
+                    let message = format!(
+                        "left out, wholly or partly, for spec.limits: {expected}; their conditions say which"
+                    );
+                    assert_eq!((said.reason, said.message), ("LimitReached".to_owned(), message));
+                }
+            }
         }
     }
 

@@ -339,6 +339,7 @@ impl Ledger {
             }
             Kind::Cluster => {
                 said.push(self.ready(&id.name, entry, found, now));
+                said.push(conditions::within_limits(compiler.left_out(&id.name)));
                 standing.host_suffix = Some(format!("{}.{}", id.name, compiler.plan().proxy.lb_domain));
                 standing.agent = self.agent_status(&id.name, entry);
                 let counts = compiler.counts(&id.name);

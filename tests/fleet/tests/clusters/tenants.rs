@@ -206,8 +206,12 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     ensure!(reason == "LimitReached" && message.contains('1'), "{reason}: {message}");
     world.served("allowed.tokyo.lb.example.net", "allowed").await?;
     crate::stage::refused(&tokyo, "Ingress", "beyond", "LimitReached").await?;
+    world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "False").await?;
+    let wide = lb.run(&["get", "clusters.portolan.dev", "tokyo", "-o", "wide"]).await?;
+    ensure!(wide.contains("LimitReached"), "{wide}");
     set(Value::Null).await?;
     world.served("beyond.tokyo.lb.example.net", "beyond").await?;
+    world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "True").await?;
     for app in &apps {
         remove(&tokyo, app).await?;
     }

@@ -317,6 +317,20 @@ fn a_cluster_is_ready_while_its_agent_shows_signs_of_life() {
 }
 
 #[test]
+fn a_cluster_says_what_is_left_out_for_its_limits() {
+    let mut world = World::new();
+    let limits = |most: u32| json!({"limits": {"loadBalancers": most}});
+    let paris = world.put::<kinds::Cluster>("", "paris", limits(0));
+    world.pool(&["10.0.0.1"]);
+    world.shop("shop.a.com");
+    world.pass(10, u64::MAX);
+    assert_eq!(world.conditions(&paris)[4], "WithinLimits=False LimitReached@1");
+    world.put::<kinds::Cluster>("", "paris", limits(1));
+    world.pass(10, u64::MAX);
+    assert_eq!(world.conditions(&paris)[4], "WithinLimits=True WithinLimits@2");
+}
+
+#[test]
 fn a_write_that_fails_is_tried_again_ever_more_slowly_and_what_is_gone_is_not() {
     let mut world = World::new();
     world.paris();
