@@ -70,6 +70,8 @@ enum News {
     Cluster(Box<Event<DeserializeGuard<Cluster>>>),
     /// Something happened to an object that was made for a cluster, or for all.
     Owned(Option<Job>),
+    /// The namespace of a cluster is gone.
+    NoNamespace(String),
     /// A watch began anew: anything may have happened.
     Anything,
 }
@@ -107,7 +109,7 @@ pub(crate) async fn provision(
                 Job::Policy => {
                     let policy = policy(&reserved.borrow_and_update());
                     under_way
-                        .spawn(async move { (job_again, apply_all(&client, &policy).await.map(|()| true)) });
+                        .spawn(async move { (job_again, apply_all(&client, &policy).await.map(|_| true)) });
                 }
                 Job::Cluster(_) if !stands => queue.mark(&job, now + SETTLE),
                 Job::Cluster(name) => {
@@ -116,7 +118,7 @@ pub(crate) async fn provision(
                     else {
                         continue;
                     };
-                    under_way.spawn(async move { (job_again, apply(&client, &tenant).await.map(|()| true)) });
+                    under_way.spawn(async move { (job_again, apply(&client, &tenant).await) });
                 }
             }
         }
@@ -129,6 +131,16 @@ pub(crate) async fn provision(
                     if let Some(job) = job {
                         queue.mark(&job, Instant::now() + SETTLE);
                     }
+                }
+                Some(News::NoNamespace(name)) => {
+                    let cluster = clusters.get(&name);
+                    if cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none()) {
+                        tracing::warn!(
+                            cluster = name,
+                            "its namespace was deleted, with its credential and all that it brought: it is made anew, and the cluster has to join again"
+                        );
+                    }
+                    queue.mark(&Job::Cluster(name), Instant::now() + SETTLE);
                 }
                 Some(News::Anything) => {
                     all(&clusters).for_each(|job| queue.mark(&job, Instant::now() + SETTLE));
@@ -192,8 +204,7 @@ async fn count(client: &Client, system: &str) -> kube::Result<bool> {
         Some(_) => drop(quotas.delete(QUOTA, &DeleteParams::default()).await?),
         None => {}
     }
-    apply_in(client, &quota_of_system(system)).await?;
-    Ok(false)
+    apply_in(client, &quota_of_system(system)).await.map(|_| false)
 }
 
 /// What is known of the clusters now, and which is to be applied.
@@ -261,7 +272,11 @@ where
     let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).backoff(pauses());
     let news = events.filter_map(|event| {
         std::future::ready(match told(&K::kind(&()), event) {
-            Some(Event::Apply(object) | Event::Delete(object)) => Some(News::Owned(job(&object.metadata))),
+            Some(Event::Apply(object)) => Some(News::Owned(job(&object.metadata))),
+            Some(Event::Delete(object)) => Some(match job(&object.metadata) {
+                Some(Job::Cluster(cluster)) if K::kind(&()) == "Namespace" => News::NoNamespace(cluster),
+                job => News::Owned(job),
+            }),
             Some(Event::InitDone) => Some(News::Anything),
             Some(Event::Init | Event::InitApply(_)) | None => None,
         })
@@ -280,9 +295,11 @@ fn told<T>(what: &str, event: watcher::Result<T>) -> Option<T> {
     event.map_err(|error| watch_failed(what, error)).ok()
 }
 
-/// Applies all of it, in its order.
-async fn apply(client: &Client, tenant: &Tenant) -> kube::Result<()> {
-    apply_all(client, &tenant.namespace).await?;
+/// Applies all of it, in its order. Not while the namespace is on its way out, which takes nothing any more: it is made anew once it is gone.
+async fn apply(client: &Client, tenant: &Tenant) -> kube::Result<bool> {
+    if apply_all(client, &tenant.namespace).await?.metadata.deletion_timestamp.is_some() {
+        return Ok(false);
+    }
     apply_all(client, &tenant.admission).await?;
     apply_in(client, &tenant.quota).await?;
     apply_in(client, &tenant.account).await?;
@@ -290,10 +307,10 @@ async fn apply(client: &Client, tenant: &Tenant) -> kube::Result<()> {
     apply_all(client, &tenant.cluster_role).await?;
     apply_in(client, &tenant.reader).await?;
     apply_all(client, &tenant.cluster_binding).await?;
-    apply_in(client, &tenant.writer).await
+    apply_in(client, &tenant.writer).await.map(|_| true)
 }
 
-async fn apply_all<K>(client: &Client, object: &K) -> kube::Result<()>
+async fn apply_all<K>(client: &Client, object: &K) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = ClusterResourceScope>
         + Clone
@@ -304,7 +321,7 @@ where
     server_side(Api::all(client.clone()), object).await
 }
 
-async fn apply_in<K>(client: &Client, object: &K) -> kube::Result<()>
+async fn apply_in<K>(client: &Client, object: &K) -> kube::Result<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -316,7 +333,7 @@ where
     server_side(Api::namespaced(client.clone(), &namespace), object).await
 }
 
-async fn server_side<K>(api: Api<K>, object: &K) -> kube::Result<()>
+async fn server_side<K>(api: Api<K>, object: &K) -> kube::Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
 {
@@ -324,7 +341,7 @@ where
     let name = object.name_any();
     let patch = Patch::Apply(object);
     match tokio::time::timeout(REQUEST, api.patch(&name, &params, &patch)).await {
-        Ok(applied) => applied.map(|_| ()),
+        Ok(applied) => applied,
         Err(late) => Err(kube::Error::Service(Box::new(late))),
     }
 }

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             a_host_belongs_to_the_first,
             forged_origins_take_nothing,
             what_is_beyond_a_limit_is_left_out,
+            a_namespace_that_is_deleted_is_made_anew,
         }
         ingress::{
             a_host_comes_changes_and_goes,

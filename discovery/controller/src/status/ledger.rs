@@ -373,7 +373,16 @@ impl Ledger {
                 ),
             ),
             Some(agent) if !agent.is_silent(self.heard.at(now)) => (true, "Connected", String::new()),
-            None | Some(_) => (
+            // Its `Lease` is that of a namespace made anew, or none is there.
+            None => (
+                false,
+                "AgentSilent",
+                format!(
+                    "its namespace is not the one that its agent wrote to: it was deleted, with its credential and all that it brought; apply \
+                     in it again what `portolan join {cluster}` prints"
+                ),
+            ),
+            Some(_) => (
                 false,
                 "AgentSilent",
                 "its agent shows no sign of life; what it wrote last stays in force".to_owned(),

@@ -218,6 +218,39 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     Ok(())
 }
 
+/// Somebody deletes a tenant namespace: it is made anew, nothing else is taken along, and what has to be done is said.
+pub(crate) async fn a_namespace_that_is_deleted_is_made_anew(world: &World) -> Result<()> {
+    let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
+    let app = App::new("castaway").replicas(1);
+    tokyo.apply(&app.manifests()).await?;
+    world.served("castaway.tokyo.lb.example.net", "castaway").await?;
+    let uid = async || {
+        let namespace = lb.get(&["namespace", "tenant-tokyo"]).await.ok()?;
+        let lives = namespace["metadata"]["deletionTimestamp"].is_null();
+        namespace["metadata"]["uid"].as_str().filter(|_| lives).map(str::to_owned)
+    };
+    let before = uid().await.context("a namespace")?;
+    lb.run(&["delete", "namespace", "tenant-tokyo", "--timeout=60s"]).await?;
+    wait::until("another namespace", LONG, || async { uid().await.filter(|uid| *uid != before) }).await?;
+    wait::until("the way to join again to be told", LONG, || async {
+        let cluster = lb.get(&["clusters.portolan.dev", "tokyo"]).await.ok()?;
+        let conditions = cluster["status"]["conditions"].as_array()?.clone();
+        let ready = conditions.into_iter().find(|condition| condition["type"] == "Ready")?;
+        let told = ready["message"].as_str()?.contains("portolan join tokyo");
+        (ready["status"] == "False" && told).then_some(())
+    })
+    .await?;
+    let log =
+        ["logs", "-n", "portolan-system", "-l", "app.kubernetes.io/name=portolan-controller", "--tail=-1"];
+    let log = lb.run(&log).await?;
+    ensure!(log.contains("its namespace was deleted"), "{log}");
+
+    tokyo.apply(&world.join_manifests("tokyo").await?).await?;
+    world.ready("tokyo").await?;
+    world.served("castaway.tokyo.lb.example.net", "castaway").await?;
+    remove(&tokyo, &app).await
+}
+
 /// A kubeconfig made of what the agent has.
 async fn credential(world: &World, cluster: &str, folder: &std::path::Path) -> Result<Kubectl> {
     let secret = world.kubectl(cluster)?;

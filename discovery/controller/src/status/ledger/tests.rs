@@ -316,6 +316,29 @@ fn a_cluster_is_ready_while_its_agent_shows_signs_of_life() {
     assert_eq!(world.objects[&paris]["status"]["agent"]["version"], "1.1");
 }
 
+/// Regression: where somebody deleted the namespace, it was said that what the agent had written stayed in force.
+#[test]
+fn an_agent_whose_namespace_was_deleted_has_to_join_again() {
+    let mut world = World::new();
+    let paris = world.paris();
+    world.agent("1.0");
+    world.pass(2, u64::MAX);
+    let message = |world: &World| world.objects[&paris]["status"]["conditions"][3]["message"].to_string();
+    world.ledger.agent_gone(&"paris".into(), world.now());
+    world.pass(2, u64::MAX);
+    assert_eq!(world.conditions(&paris)[3], "Ready=False AgentSilent@1");
+    assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
+    // The controller has made it anew, with a `Lease` that nobody renews.
+    let mut lease = world.lease(VERSION_ANNOTATION, "1.0");
+    lease.spec = None;
+    world.ledger.agent(&"paris".into(), &lease, world.now(), world.clock());
+    world.pass(2, u64::MAX);
+    assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
+    world.agent("1.0");
+    world.pass(2, u64::MAX);
+    assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1");
+}
+
 #[test]
 fn a_cluster_says_what_is_left_out_for_its_limits() {
     let mut world = World::new();
