@@ -53,9 +53,8 @@ pub(crate) async fn nobody_asks_for_what_it_may_not(world: &World) -> Result<()>
         let log = ["logs", "-n", namespace, "-l", &label, "--tail=-1", "--prefix"];
         let log = world.kubectl(cluster)?.run(&log).await?;
         ensure!(!log.is_empty(), "{name} in {cluster} says nothing");
-        // A namespace that is on its way out takes nothing, whoever asks.
-        let refused =
-            log.lines().filter(|line| line.contains("forbidden") && !line.contains("being terminated"));
+        // What quotas and admission forbid names no user.
+        let refused = log.lines().filter(|line| line.to_ascii_lowercase().contains("forbidden: user "));
         let refused: Vec<_> = refused.collect();
         ensure!(refused.is_empty(), "{name} in {cluster}:\n{}", refused.join("\n"));
     }
