@@ -15,8 +15,14 @@ pub const CONTROLLER: &str = "portolan-controller";
 /// The proxy: its `ServiceAccount`, and what the names of its replicas' `Lease`s start with.
 pub const PROXY: &str = "portolan-proxy";
 
+/// The `Secret` in the agent's namespace with its credential for the LB cluster: `cluster`, `namespace`, `server`, `ca.crt`, `token`.
+pub const CREDENTIAL: &str = "portolan-agent-credential";
+
 /// The annotation of an agent's `Lease` that has its version.
 pub const VERSION_ANNOTATION: &str = "portolan.dev/version";
+
+/// The annotation of an agent's `Lease` that says what the API server refuses of its writes; not there where it refuses nothing.
+pub const REFUSED_ANNOTATION: &str = "portolan.dev/refused";
 
 /// The label of the replicas' `Lease`s in the system namespace; its value is `proxy`.
 pub const REPLICA_LABEL: &str = "portolan.dev/replica";

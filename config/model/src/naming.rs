@@ -14,6 +14,15 @@ pub fn labels<'a>(kind: &'a str, namespace: &'a str, name: &'a str) -> impl Iter
     std::iter::once(first).chain(marked.skip(usize::from(marked_already)))
 }
 
+/// Whether a host name is one that an origin of that cluster may get, whatever the lb domain is or was.
+pub fn is_generated(host: &str, cluster: &str, kind: &str, namespace: &str, name: &str) -> bool {
+    let mut parts = host.splitn(3, '.');
+    let (Some(label), Some(second), Some(_)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    second == cluster && labels(kind, namespace, name).any(|own| own == label)
+}
+
 /// The label that an origin asks for: its name in lower case, dots turned into dashes; a name that makes no valid label,
 /// or a longer one than 63 bytes, is cut and marked as by [`distinct_label`].
 fn label(kind: &str, namespace: &str, name: &str) -> String {
@@ -63,5 +72,21 @@ mod tests {
         assert!(labels("Ingress", "a", &long).all(|label| label.len() <= 63));
         assert_ne!(labels("Ingress", "a", &long).next(), labels("Ingress", "a", &long).nth(1));
         assert_ne!(distinct_label("Ingress", "a", "b-c"), distinct_label("Ingress", "a-b", "c"));
+    }
+
+    #[test]
+    fn a_generated_name_is_known_by_its_form() {
+        for (host, expected) in [
+            ("shop.paris.lb.example.net", true),
+            ("shop.paris.old.example", true),
+            ("shop-3cced9ca.paris.lb.example.net", true),
+            ("shop.tokyo.lb.example.net", false),
+            ("api.paris.lb.example.net", false),
+            ("shop.paris", false),
+            ("shop", false),
+            ("", false),
+        ] {
+            assert_eq!(is_generated(host, "paris", "Ingress", "a", "shop"), expected, "{host}");
+        }
     }
 }

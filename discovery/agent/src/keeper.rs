@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use self::place::{FoundShelves, Users};
 use crate::ledger::{Ledger, Next, Op, Outcome, Pace, Want};
 use crate::names;
-use crate::notices::{Notices, Told};
+use crate::notices::{About, Notices, Told};
 use crate::objects::{Body, Found, Id, Kind, SliceBody};
 use crate::translate::class::Owner;
 use crate::translate::nodes::{self, NodeAddress};
@@ -32,6 +32,9 @@ use crate::view::{
     Change, Ingress, IngressClass, Key, Name, Node, Service, Settings, Shelf, Slice, StatusEntry, View,
 };
 use k8s_openapi::api::core::v1::Service as ServiceObject;
+
+/// What was refused for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
+const STANDS: Duration = Duration::from_secs(5);
 
 /// What is heard of either cluster.
 #[derive(Clone, Debug)]
@@ -128,7 +131,10 @@ pub struct Keeper {
     seen: HashSet<Key>,
     copies: HashMap<PoolSource, BTreeSet<Name>>,
     sources: HashMap<Id, Source>,
-    refused: HashMap<Id, Told>,
+    /// What the LB cluster refuses to write, and since when.
+    refused: BTreeMap<Id, (Told, Instant)>,
+    /// The nodes at which something is told.
+    told_nodes: BTreeSet<Name>,
     lb: Ledger<Id>,
     member: Ledger<MemberId>,
     notices: Notices,
@@ -152,7 +158,8 @@ impl Keeper {
             seen: HashSet::new(),
             copies: HashMap::new(),
             sources: HashMap::new(),
-            refused: HashMap::new(),
+            refused: BTreeMap::new(),
+            told_nodes: BTreeSet::new(),
             lb: Ledger::new(lb),
             member: Ledger::new(member),
             notices: Notices::default(),
@@ -193,12 +200,15 @@ impl Keeper {
     }
 
     fn hear_found(&mut self, kind: Kind, change: Change<Name, Found>, now: Instant) {
-        let Self { found, lb, synced, view, kept, pools, sources, .. } = self;
+        let Self { found, lb, synced, view, kept, pools, sources, refused, .. } = self;
         found.apply(kind, change, |id, old, new| {
             if *synced {
                 lb.have(id, new.map(|found| found.digest), new.map_or(0, |found| found.version), now);
                 if new.is_some() && !sources.contains_key(id) {
                     lb.want(id, Want::Nothing, now, Duration::ZERO);
+                }
+                if lb.is_right(id) {
+                    refused.remove(id);
                 }
             }
             let told = |found: Option<&Found>| {
@@ -215,6 +225,7 @@ impl Keeper {
                 Some(Source::Pool(source)) => {
                     pools.get(source).into_iter().flatten().for_each(|key| view.touch_ingress(key));
                 }
+                Some(Source::NodeSet) => view.touch_nodes(),
                 _ => {}
             }
         });
@@ -320,30 +331,45 @@ impl Keeper {
     /// Says how a write into the LB cluster ended.
     pub fn done_there(&mut self, id: &Id, report: &Report, now: Instant, chance: f64) {
         self.lb.done(id, &report.outcome, now, chance);
-        let was = match (&report.outcome, &report.reason) {
-            (Outcome::Refused, Some(reason)) => {
-                let told = ("WriteRefused".into(), format!("the LB cluster refuses {id}: {reason}").into());
-                self.refused.insert(id.clone(), told)
+        let before = self.refused.get(id).map(|(told, _)| told.clone());
+        match (&report.outcome, &report.reason, self.sources.get(id)) {
+            (Outcome::Refused, Some(reason), source) => {
+                let what = source.map_or_else(|| id.to_string(), described);
+                let told: Told =
+                    ("WriteRefused".into(), format!("the LB cluster refuses {what}: {reason}").into());
+                let since = self.refused.get(id).map_or(now, |(_, since)| *since);
+                self.refused.insert(id.clone(), (told, since));
             }
-            (Outcome::Done(_) | Outcome::Void, _) => self.refused.remove(id),
+            (Outcome::Done(_) | Outcome::Void, ..) => drop(self.refused.remove(id)),
             _ => return,
-        };
-        if was != self.refused.get(id).cloned() {
-            match self.sources.get(id) {
-                Some(Source::LoadBalancer(key)) => self.view.touch_ingress(key),
-                Some(Source::Pool(source) | Source::Slice(source, _)) => {
-                    self.pools.get(source).into_iter().flatten().for_each(|key| self.view.touch_ingress(key));
-                }
-                Some(Source::Secret(secret)) => {
-                    self.secrets
-                        .get(secret)
-                        .into_iter()
-                        .flatten()
-                        .for_each(|key| self.view.touch_ingress(key));
-                }
-                Some(Source::NodeSet) | None => {}
-            }
         }
+        if before.as_ref() == self.refused.get(id).map(|(told, _)| told) {
+            return;
+        }
+        self.touch_users(id);
+    }
+
+    /// Those that an object of the LB cluster was written for have to be looked at again.
+    fn touch_users(&mut self, id: &Id) {
+        let users = match self.sources.get(id) {
+            Some(Source::LoadBalancer(key)) => return self.view.touch_ingress(key),
+            Some(Source::NodeSet) => return self.view.touch_nodes(),
+            Some(Source::Pool(source) | Source::Slice(source, _)) => self.pools.get(source),
+            Some(Source::Secret(secret)) => self.secrets.get(secret),
+            None => None,
+        };
+        users.into_iter().flatten().for_each(|key| self.view.touch_ingress(key));
+    }
+
+    /// What the LB cluster refuses to write, if it has done so for a moment: the first of it, for people there.
+    pub fn refused(&self, now: Instant) -> Option<String> {
+        let stands = |since: Instant| now.saturating_duration_since(since) >= STANDS;
+        let mut standing = self.refused.values().filter(|(_, since)| stands(*since));
+        let ((_, message), _) = standing.next()?;
+        Some(match standing.count() {
+            0 => message.to_string(),
+            more => format!("{message}; and {more} more"),
+        })
     }
 
     /// Says how a write into the member cluster ended.
@@ -362,12 +388,17 @@ impl Keeper {
         }
     }
 
-    /// What to tell people next, with the uid of the `Ingress`; else when to ask again.
-    pub fn next_notice(&mut self, now: Instant) -> Result<(Key, Box<str>, Told), Option<Instant>> {
+    /// What to tell people next, with the uid of the object, as far as it is known; else when to ask again.
+    pub fn next_notice(&mut self, now: Instant) -> Result<(About, Box<str>, Told), Option<Instant>> {
         loop {
-            let (key, told) = self.notices.next(now)?;
-            if let Some(ingress) = self.view.ingresses.get(&key) {
-                return Ok((key, ingress.uid.clone(), told));
+            let (about, told) = self.notices.next(now)?;
+            let uid = match &about {
+                About::Ingress(key) => self.view.ingresses.get(key).map(|ingress| ingress.uid.clone()),
+                About::Node(name) => self.view.nodes.get(name).map(|node| node.uid.clone()),
+                About::Agent => Some(Box::default()),
+            };
+            if let Some(uid) = uid {
+                return Ok((about, uid, told));
             }
         }
     }
@@ -414,6 +445,22 @@ pub struct Figures {
     pub ingresses: usize,
     /// Objects in the LB cluster, as [`Kind::ALL`].
     pub objects: [usize; 5],
+}
+
+/// An object of the LB cluster, in the words of the member cluster.
+fn described(source: &Source) -> String {
+    match source {
+        Source::NodeSet => "the nodes of this cluster".to_owned(),
+        Source::LoadBalancer(key) => format!("Ingress {key}"),
+        Source::Pool(PoolSource::Service(key, port)) => format!("port {port} of Service {key}"),
+        Source::Slice(PoolSource::Service(key, port), _) => {
+            format!("the endpoints of port {port} of Service {key}")
+        }
+        Source::Pool(PoolSource::Ingress(key)) | Source::Slice(PoolSource::Ingress(key), _) => {
+            format!("the gateway's address of Ingress {key}")
+        }
+        Source::Secret(key) => format!("the copy of Secret {key}"),
+    }
 }
 
 fn companion_of(service: &Key) -> Key {

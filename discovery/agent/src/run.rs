@@ -83,9 +83,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     let member = ApiServer::of(&options.access).await?;
     tracing::info!(server = %member.url, "watching the member cluster");
     let mut stop = std::pin::pin!(stop);
+    let whose = format!("the member cluster at {}", member.url);
     tokio::select! {
         () = &mut stop => return Ok(()),
-        checked = version::wait(&member.client, "the member cluster") => checked?,
+        checked = version::wait(&member.client, &whose) => checked?,
     }
     let leases: Api<Lease> = Api::namespaced(member.client.clone(), &options.namespace);
     let elector = Elector::new(leases, AGENT, options.identity.clone(), Terms::default());
@@ -103,7 +104,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         tokio::select! {
             () = &mut stop => break,
             _ = leading.wait_for(|leads| !*leads) => {}
-            () = session::run(&options, &member.client, &metrics) => {}
+            () = session::run(&options, &member, &metrics) => {}
         }
         metrics.set_leading(false);
     }
@@ -123,4 +124,34 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What is wrong between the agent and an API server.
+fn cause(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            "401 Unauthorized: the token is not taken; it has ended, or its Cluster was made anew: `portolan join` makes another".to_owned()
+        }
+        kube::Error::Api(status) => format!("{} {}", status.code, status.message),
+        other => chain(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_in_one_sentence() {
+        let api = |code: u16, message: &str| {
+            let status =
+                serde_json::json!({ "status": "Failure", "code": code, "message": message, "reason": "" });
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        assert!(cause(&api(401, "Unauthorized")).starts_with("401 Unauthorized: the token is not taken"));
+        assert_eq!(cause(&api(403, "pods is forbidden")), "403 pods is forbidden");
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let refused = cause(&kube::Error::Service(Box::new(refused)));
+        assert!(refused.contains("connection refused"), "{refused}");
+    }
 }

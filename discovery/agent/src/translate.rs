@@ -12,6 +12,7 @@ pub mod backend;
 pub mod class;
 pub mod companion;
 pub mod nodes;
+pub mod place;
 pub mod pool;
 mod rules;
 pub mod status;
@@ -24,6 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use portolan_api::kinds::{HTTPLoadBalancerSpec, Origin, TLSBinding};
 
 use self::backend::Resolver;
+use self::status::Own;
 use crate::names;
 use crate::view::{Ingress, Key, Settings, View};
 
@@ -37,12 +39,39 @@ pub struct Refusal {
     pub reason: &'static str,
     /// For people.
     pub message: String,
+    /// The field of the `Ingress` that it is about; empty where it is about no field of it.
+    pub place: String,
 }
 
 impl Refusal {
     fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), place: String::new() }
     }
+
+    fn at(self, place: impl Into<String>) -> Self {
+        Self { place: place.into(), ..self }
+    }
+
+    /// The message with the field before it.
+    pub fn told(&self) -> String {
+        if self.place.is_empty() { self.message.clone() } else { format!("{}: {}", self.place, self.message) }
+    }
+}
+
+/// One of each, with the first place that it is about and how many more there are.
+fn folded(refusals: Vec<Refusal>) -> Vec<Refusal> {
+    let mut all: BTreeMap<(&'static str, String), (String, usize)> = BTreeMap::new();
+    for Refusal { reason, message, place } in refusals {
+        all.entry((reason, message)).and_modify(|(_, more)| *more += 1).or_insert((place, 0));
+    }
+    let folded = all.into_iter().map(|((reason, mut message), (place, more))| {
+        // Of what is about no field nothing is said twice.
+        if more > 0 && !place.is_empty() {
+            message.push_str(&format!(" (and {more} more)"));
+        }
+        Refusal { reason, message, place }
+    });
+    folded.collect()
 }
 
 /// Where a pool comes from.
@@ -96,9 +125,13 @@ pub fn ingress(view: &View, settings: &Settings, cluster: &str, key: &Key, ingre
     if !class::is_ours(view, settings, ingress) {
         return Translation::default();
     }
-    let mut resolver = Resolver::new(view, settings, cluster, key, ingress);
+    let mut resolver = Resolver::new(view, settings, Own::of(cluster, settings), key, ingress);
     let rules = rules::of(&mut resolver, ingress);
     let mut refusals = std::mem::take(&mut resolver.refusals);
+    refusals.extend(ingress.unknown.iter().map(|name| {
+        let message = format!("{name} is not known; what is said of a backend stands on its Service");
+        Refusal::new("UnknownAnnotation", message).at("metadata.annotations")
+    }));
     let mut secrets = Vec::new();
     let tls = certificates(view, key, ingress, &mut secrets, &mut refusals);
     let spec = HTTPLoadBalancerSpec {
@@ -107,7 +140,7 @@ pub fn ingress(view: &View, settings: &Settings, cluster: &str, key: &Key, ingre
         rules: Vec::new(),
         tls,
     };
-    let spec = rules::fit(spec, rules, &mut refusals);
+    let spec = rules::fit(spec, ingress, rules, &mut refusals);
     let object = match spec {
         Some(spec) if !resolver.waiting => Outcome::Object(Box::new(spec)),
         _ => Outcome::Held,
@@ -118,9 +151,7 @@ pub fn ingress(view: &View, settings: &Settings, cluster: &str, key: &Key, ingre
     let mut companions = resolver.companions;
     companions.sort_unstable();
     companions.dedup();
-    refusals.sort_unstable();
-    refusals.dedup();
-    Translation { object, pools, secrets, companions, refusals }
+    Translation { object, pools, secrets, companions, refusals: folded(refusals) }
 }
 
 fn origin(key: &Key, ingress: &Ingress) -> Origin {
@@ -160,10 +191,10 @@ fn certificates(
     for (name, mut hosts) in hosts {
         let secret = Key::new(key.namespace.clone(), name);
         if view.secrets.get(&secret).is_none() {
-            refusals.push(Refusal::new(
-                "SecretNotFound",
-                format!("Secret {name} does not exist or is not of type kubernetes.io/tls; it is taken as soon as it does"),
-            ));
+            let message = format!(
+                "Secret {name} does not exist or is not of type kubernetes.io/tls; it is taken as soon as it does"
+            );
+            refusals.push(Refusal::new("SecretNotFound", message).at(place::of_secret(ingress, name)));
         }
         let secret_name = names::secret(&key.namespace, name);
         secrets.push(secret);

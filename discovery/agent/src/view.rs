@@ -212,6 +212,11 @@ impl View {
         self.touched.ingresses.insert(ingress.clone());
     }
 
+    /// The nodes have to be looked at again.
+    pub fn touch_nodes(&mut self) {
+        self.touched.nodes = true;
+    }
+
     /// Everything has to be looked at again.
     pub fn touch_all(&mut self) {
         self.touched.all = true;

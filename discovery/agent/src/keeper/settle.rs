@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portolan_api::kinds::Reach;
+use portolan_api::kinds::{HTTPLoadBalancerSpec, Reach};
 
 use super::place::Users;
 use super::{Keeper, Kept, MemberId, Source, companion_of, companion_ports};
 use crate::ledger::Want;
 use crate::names;
-use crate::notices::{Side, Told};
+use crate::notices::{About, Side, Told};
 use crate::objects::{Body, Id, Kind, digest};
-use crate::translate::{self, PoolSource, class, companion, nodes, pool, status};
+use crate::translate::{self, PoolSource, class, companion, nodes, place, pool, status};
 use crate::view::{Key, Name, Settings, StatusEntry};
 
 /// How long proxies may take to turn away from node ports before these go.
@@ -63,8 +63,7 @@ impl Keeper {
             work.companions.insert(service.clone());
         }
         if touched.nodes {
-            let body = Body::NodeSet(nodes::set(&self.view, self.address));
-            self.want(Id::new(Kind::NodeSet, names::NODE_SET), Source::NodeSet, Some(body.digest()), now);
+            self.settle_nodes(now);
         }
         for source in &work.pools {
             self.settle_pool(&settings, source, now);
@@ -99,7 +98,11 @@ impl Keeper {
         match digest {
             Some(digest) => {
                 self.lb.want(&id, Want::Digest(digest), now, Duration::ZERO);
-                self.sources.insert(id, source);
+                self.sources.insert(id.clone(), source);
+                // What is there again as it is wanted is refused no more, though nothing is written.
+                if self.lb.is_right(&id) && self.refused.remove(&id).is_some() {
+                    self.touch_users(&id);
+                }
             }
             None => {
                 self.lb.want(&id, Want::Nothing, now, Duration::ZERO);
@@ -122,23 +125,27 @@ impl Keeper {
             secrets: translation.secrets,
             companions: translation.companions,
         };
-        match translation.object {
-            translate::Outcome::Foreign => self.want(id, Source::LoadBalancer(key.clone()), None, now),
+        let spec = match translation.object {
+            translate::Outcome::Foreign => {
+                self.want(id, Source::LoadBalancer(key.clone()), None, now);
+                None
+            }
             translate::Outcome::Held => {
                 self.lb.want(&id, Want::Held, now, Duration::ZERO);
                 self.sources.insert(id, Source::LoadBalancer(key.clone()));
+                None
             }
             translate::Outcome::Object(spec) => {
-                let digest = Body::LoadBalancer(spec).digest();
-                self.want(id, Source::LoadBalancer(key.clone()), Some(digest), now);
+                self.want(id, Source::LoadBalancer(key.clone()), Some(digest(&spec)), now);
+                Some(spec)
             }
-        }
+        };
         let refusals = translation.refusals.into_iter();
-        let refusals = refusals.map(|refusal| (refusal.reason.into(), refusal.message.into())).collect();
-        self.notices.set(key, Side::Agent, refusals, now);
+        let refusals = refusals.map(|refusal| (refusal.reason.into(), refusal.told().into())).collect();
+        self.notices.set(About::Ingress(key.clone()), Side::Agent, refusals, now);
         self.relink(key, new, work);
-        let told = self.told_there(key);
-        self.notices.set(key, Side::LoadBalancer, told, now);
+        let told = self.told_there(key, spec.as_deref());
+        self.notices.set(About::Ingress(key.clone()), Side::LoadBalancer, told, now);
         self.settle_status(key, now);
         if self.kept.get(key).is_some_and(|kept| kept.owner.is_none()) {
             self.kept.remove(key);
@@ -191,6 +198,28 @@ impl Keeper {
                 self.companions.remove(&companion);
             }
             work.companions.insert(companion);
+        }
+    }
+
+    fn settle_nodes(&mut self, now: Instant) {
+        let id = Id::new(Kind::NodeSet, names::NODE_SET);
+        let body = Body::NodeSet(nodes::set(&self.view, self.address));
+        self.want(id.clone(), Source::NodeSet, Some(body.digest()), now);
+        let here = nodes::none_ready(&self.view, self.address);
+        let here = here.into_iter().map(|refusal| (refusal.reason.into(), refusal.told().into())).collect();
+        self.notices.set(About::Agent, Side::Agent, here, now);
+        let found = self.found.get(&id).map(|found| found.refusals.to_vec()).unwrap_or_default();
+        let there = self.refused.get(&id).map(|(told, _)| told.clone()).into_iter().chain(found).collect();
+        self.notices.set(About::Agent, Side::LoadBalancer, there, now);
+        let mut before = std::mem::take(&mut self.told_nodes);
+        for (name, refusal) in nodes::without_address(&self.view, self.address) {
+            before.remove(&name);
+            let told = [(refusal.reason.into(), refusal.told().into())].into();
+            self.notices.set(About::Node(Arc::clone(&name)), Side::Agent, told, now);
+            self.told_nodes.insert(name);
+        }
+        for name in before {
+            self.notices.set(About::Node(name), Side::Agent, BTreeSet::new(), now);
         }
     }
 
@@ -289,7 +318,8 @@ impl Keeper {
         let owner = self.kept.get(key)?.owner?;
         let host = self.found.load_balancer(&names::load_balancer(&key.namespace, &key.name));
         let host = host.and_then(|found| found.host.as_deref());
-        status::wanted(owner, &ingress.status, host, &self.cluster, key)
+        let own = status::Own::of(&self.cluster, self.settings()?);
+        status::wanted(owner, &ingress.status, host, own, key)
     }
 
     fn settle_status(&mut self, key: &Key, now: Instant) {
@@ -305,21 +335,39 @@ impl Keeper {
         }
     }
 
-    /// What the LB cluster refuses of an `Ingress`.
-    fn told_there(&self, key: &Key) -> BTreeSet<Told> {
-        let Some(kept) = self.kept.get(key) else { return BTreeSet::new() };
-        let own = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
-        let pools = kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
-        let secrets =
-            kept.secrets.iter().map(|it| Id::new(Kind::Secret, names::secret(&it.namespace, &it.name)));
+    /// What the LB cluster refuses of an `Ingress`, in its own words.
+    fn told_there(&self, key: &Key, spec: Option<&HTTPLoadBalancerSpec>) -> BTreeSet<Told> {
         let mut told = BTreeSet::new();
-        for id in std::iter::once(own).chain(pools).chain(secrets) {
-            if !self.sources.contains_key(&id) {
-                continue;
+        let (Some(kept), Some(ingress)) = (self.kept.get(key), self.view.ingresses.get(key)) else {
+            return told;
+        };
+        let mut refused = |id: &Id| {
+            let known = self.refused.get(id).filter(|_| self.sources.contains_key(id));
+            told.extend(known.map(|(told, _)| told.clone()));
+        };
+        let own = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
+        refused(&own);
+        for secret in &kept.secrets {
+            refused(&Id::new(Kind::Secret, names::secret(&secret.namespace, &secret.name)));
+        }
+        for source in &kept.pools {
+            refused(&Id::new(Kind::Pool, source.name()));
+            for copy in self.copies.get(source).into_iter().flatten() {
+                refused(&Id { kind: Kind::Slice, name: Arc::clone(copy) });
             }
-            told.extend(self.refused.get(&id).cloned());
-            let found = self.found.get(&id);
-            told.extend(found.into_iter().flat_map(|found| found.refusals.iter().cloned()));
+        }
+        let found = |id: &Id| self.found.get(id).filter(|_| self.sources.contains_key(id));
+        for (reason, message) in found(&own).iter().flat_map(|found| &found.refusals) {
+            let message = place::translated(message, key, ingress, spec, &kept.pools);
+            told.insert((reason.clone(), message.into()));
+        }
+        for source in &kept.pools {
+            let pool = found(&Id::new(Kind::Pool, source.name()));
+            for (reason, message) in pool.iter().flat_map(|found| &found.refusals) {
+                // Its fields are nobody's in the member cluster.
+                let message = place::translated(message, key, ingress, None, &kept.pools);
+                told.insert((reason.clone(), format!("{}: {message}", place::of_pool(source)).into()));
+            }
         }
         told
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::objects::{ReadBack, digest};
-use crate::view::{Backend, Endpoint, Path, Port, PortRef, Rule, ServiceKind, Tls};
+use crate::view::{Backend, Endpoint, Path, PathKind, Port, PortRef, Rule, ServiceKind, Tls};
 
 const PACE: Pace = Pace { rate: 1e6, burst: 1e6, in_flight: 4, quiet: Duration::ZERO };
 
@@ -49,8 +49,8 @@ fn ingress(service: u8, port: u8, tls: bool, ours: bool) -> Ingress {
         rules: [Rule {
             host: Some("a.example".into()),
             paths: [
-                Path { path: "/".into(), exact: false, backend: backend(service) },
-                Path { path: "/x".into(), exact: true, backend: backend((service + 1) % 4) },
+                Path { path: "/".into(), kind: PathKind::Prefix, backend: backend(service) },
+                Path { path: "/x".into(), kind: PathKind::Exact, backend: backend((service + 1) % 4) },
             ]
             .into(),
         }]
@@ -163,7 +163,8 @@ impl World {
             Act::Node(name, it) => {
                 let node = it.map(|eligible| Node {
                     internal: [IpAddr::V4(Ipv4Addr::new(192, 0, 2, *name))].into(),
-                    eligible,
+                    ready: eligible,
+                    meant: true,
                     ..Node::default()
                 });
                 Input::Node(put(&mut self.nodes, format!("n{name}").into(), node))
@@ -702,13 +703,14 @@ fn a_change_writes_what_it_changes() {
     acts.extend((0..3).map(|n| Act::Ingress(n, Some((n, 1, true, true)))));
     acts.extend((0..4).flat_map(|s| (0..3).map(move |n| Act::Slice(s, n, Some(3)))));
     acts.push(Act::Secret(0, Some(1)));
-    acts.push(Act::Node(0, Some(true)));
+    acts.extend([0, 1].map(|n| Act::Node(n, Some(true))));
     let (mut world, mut keeper, mut now) = settled(&acts);
     let rows = [
         ("the same again", Act::Service(0, Some(CLUSTER_IP)), 0),
         ("an endpoint", Act::Slice(1, 1, Some(2)), 1),
         ("a slice that nobody uses", Act::Slice(3, 7, Some(0)), 0),
         ("a node", Act::Node(0, Some(false)), 1),
+        ("the last node, so that all count again", Act::Node(1, Some(false)), 1),
         ("a certificate", Act::Secret(0, Some(2)), 1),
         ("a certificate that nobody names", Act::Secret(1, Some(2)), 0),
         ("a foreign Ingress", Act::Ingress(7, Some((0, 1, true, false))), 0),
@@ -746,7 +748,58 @@ fn what_is_refused_is_told_and_harms_nothing_else() {
     assert_eq!(kinds, [Kind::NodeSet, Kind::Pool, Kind::LoadBalancer]);
     now += Duration::from_secs(6);
     keeper.settle(now);
-    let (ingress, _, (reason, message)) = keeper.next_notice(now).unwrap();
-    assert_eq!((ingress, &*reason), (key("i0".to_owned()), "WriteRefused"));
-    assert_eq!(&*message, "the LB cluster refuses UpstreamPool service.shop.s0.81: because");
+    let (about, _, (reason, message)) = keeper.next_notice(now).unwrap();
+    assert_eq!((about, &*reason), (About::Ingress(key("i0".to_owned())), "WriteRefused"));
+    assert_eq!(&*message, "the LB cluster refuses port 81 of Service shop/s0: because");
+    // The LB cluster is told as well, until it is over.
+    assert_eq!(keeper.refused(now).as_deref(), Some(&*message));
+    rest(&mut world, &mut keeper, &mut now, || None);
+    assert_eq!(keeper.refused(now + Duration::from_secs(60)), None);
+}
+
+/// Regression: that the LB cluster refused the nodes of a cluster stood in its agent's log alone.
+#[test]
+fn nodes_that_are_refused_are_told_of_on_both_sides() {
+    let mut now = Instant::now();
+    let mut world = World::default();
+    let mut keeper = keeper();
+    world.act(&Act::Service(0, Some(NODE_PORT)));
+    world.act(&Act::Service(1, Some(NODE_PORT)));
+    world.act(&Act::Ingress(0, Some((0, 1, false, true))));
+    world.act(&Act::Node(0, Some(true)));
+    for input in world.lists() {
+        keeper.apply(input, now);
+    }
+    for _ in 0..10 {
+        keeper.settle(now);
+        let Ok(write) = keeper.next_write(now) else { break };
+        let refused = matches!(&write, Write::LoadBalancer(id, _) if id.kind == Kind::NodeSet);
+        for input in world.write(&mut keeper, write, refused.then_some(Outcome::Refused), now) {
+            keeper.apply(input, now);
+        }
+    }
+    keeper.settle(now);
+    assert_eq!(keeper.refused(now), None, "much is over in a moment");
+    now += Duration::from_secs(6);
+    let expected = "the LB cluster refuses the nodes of this cluster: because";
+    assert_eq!(keeper.refused(now).as_deref(), Some(expected));
+    let (about, _, (reason, message)) = keeper.next_notice(now).unwrap();
+    assert_eq!((about, &*reason, &*message), (About::Agent, "WriteRefused", expected));
+    rest(&mut world, &mut keeper, &mut now, || None);
+    assert_eq!(keeper.refused(now + Duration::from_secs(60)), None);
+    assert_eq!(keeper.figures().refusals, 0);
+    // It is over as well where what was refused is not wanted any more.
+    let input = world.act(&Act::Node(1, Some(true)));
+    keeper.apply(input, now);
+    keeper.settle(now);
+    now += Duration::from_secs(1);
+    let write = keeper.next_write(now).unwrap();
+    world.write(&mut keeper, write, Some(Outcome::Refused), now);
+    now += Duration::from_secs(6);
+    assert!(keeper.refused(now).is_some());
+    let input = world.act(&Act::Node(1, None));
+    keeper.apply(input, now);
+    rest(&mut world, &mut keeper, &mut now, || None);
+    assert_eq!(keeper.refused(now), None);
+    assert_eq!(keeper.figures().refusals, 0);
 }

@@ -12,12 +12,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use portolan_api::contract::AGENT;
+use portolan_api::contract::{AGENT, CREDENTIAL as SECRET};
 use serde::Deserialize;
 use serde_json::json;
 
-/// What the `Secret` is called.
-pub(super) const SECRET: &str = "portolan-agent-credential";
+use super::cause;
 
 /// A way into the LB cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,7 +24,8 @@ pub(super) struct Credential {
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) server: String,
-    ca: Vec<u8>,
+    /// PEM; the machine's own trust store without.
+    ca: Option<Vec<u8>>,
     token: String,
 }
 
@@ -54,7 +54,7 @@ impl Credential {
             cluster: text("cluster")?,
             namespace: text("namespace")?,
             server: text("server")?,
-            ca: bytes("ca.crt")?,
+            ca: bytes("ca.crt").ok(),
             token: text("token")?,
         })
     }
@@ -76,7 +76,7 @@ impl Credential {
         };
         let kubeconfig: Kubeconfig = serde_json::from_value(json!({
             "clusters": [{ "name": "lb", "cluster": {
-                "server": self.server, "certificate-authority-data": ByteString(self.ca.clone()) } }],
+                "server": self.server, "certificate-authority-data": self.ca.clone().map(ByteString) } }],
             "users": [{ "name": AGENT, "user": { "token": self.token } }],
             "contexts": [{ "name": "lb", "context": {
                 "cluster": "lb", "user": AGENT, "namespace": self.namespace } }],
@@ -178,8 +178,8 @@ fn base64url(text: &str) -> Option<Vec<u8>> {
 /// Why there is no other token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RenewError {
-    #[error("the LB cluster gives no token")]
-    Refused(#[source] kube::Error),
+    #[error("the LB cluster gives no token: {}", cause(.0))]
+    Refused(kube::Error),
     #[error("the LB cluster does not answer")]
     Unreachable,
     #[error("the LB cluster gave an empty token")]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Recorder;
+use portolan_source::ApiServer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -33,13 +34,14 @@ const SAID: usize = 100;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Runs until the credential leads to another place; who drops it ends it as well.
-pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metrics>) {
+pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Metrics>) {
+    let member = &server.client;
     let mut background = JoinSet::new();
     let (found, mut credentials) = watch::channel(None);
     background.spawn(watches::credential(member.clone(), options.namespace.clone(), found));
     let Some((credential, lb)) = first(&mut credentials).await else { return };
     let (inputs, mut heard) = mpsc::channel(INPUTS);
-    watches::member(member, &inputs, &mut background);
+    watches::member(server, &inputs, &mut background);
     let renewal = Renewal::of(credential.term(), Instant::now());
     let mut session = Session {
         options,
@@ -54,6 +56,7 @@ pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metric
         told: JoinSet::new(),
         renewing: JoinSet::new(),
         said: HashSet::new(),
+        refused: watch::Sender::new(None),
         chance: Chance::default(),
         reachable: true,
         synced: false,
@@ -87,7 +90,11 @@ pub(super) async fn run(options: &Options, member: &Client, metrics: &Arc<Metric
                 let new = credentials.borrow_and_update().clone();
                 let Some(new) = new.filter(|new| *new != session.credential) else { continue };
                 if !new.same_place(&session.credential) {
-                    tracing::info!("the credential is for another place: beginning anew");
+                    let (old, new) = (&session.credential, &new);
+                    tracing::warn!(
+                        was = %old.cluster, at = %old.server, now = %new.cluster, there = %new.server,
+                        "the credential is for another place: beginning anew"
+                    );
                     return;
                 }
                 session.take(new).await;
@@ -140,6 +147,8 @@ struct Session<'a> {
     renewing: JoinSet<Result<String, RenewError>>,
     /// Refusals that the log had.
     said: HashSet<String>,
+    /// What the sign of life says of refusals.
+    refused: watch::Sender<Option<String>>,
     chance: Chance,
     reachable: bool,
     synced: bool,
@@ -153,10 +162,11 @@ impl Session<'_> {
         self.abroad = JoinSet::new();
         let Clients { lb, namespace, .. } = &self.clients;
         let server = self.credential.server.clone();
+        let whose = format!("the LB cluster at {server}");
         let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
         self.abroad.spawn(async move {
             // Without lists nothing is written: an LB cluster that is too old is left alone.
-            while let Err(error) = version::wait(&client, "the LB cluster").await {
+            while let Err(error) = version::wait(&client, &whose).await {
                 tracing::error!("{error}");
                 tokio::time::sleep(TOO_OLD).await;
             }
@@ -164,7 +174,10 @@ impl Session<'_> {
             watches::load_balancer(&client, &credential, &inputs, &mut tasks);
             while tasks.join_next().await.is_some() {}
         });
-        self.abroad.spawn(lease::keep(lb.clone(), namespace.clone(), self.options.identity.clone()));
+        let identity = self.options.identity.clone();
+        let sign =
+            lease::keep(lb.clone(), server.clone(), namespace.clone(), identity, self.refused.subscribe());
+        self.abroad.spawn(sign);
         let term = self.credential.term();
         self.renewal.take(term, Instant::now());
         self.metrics.set_credential(term.map(|term| term.end.as_second()));
@@ -221,9 +234,10 @@ impl Session<'_> {
         };
         let tell_at = loop {
             match self.keeper.next_notice(now) {
-                Ok((key, uid, told)) => {
+                Ok((about, uid, told)) => {
                     self.metrics.told();
-                    self.told.spawn(events::tell(self.recorder.clone(), key, uid, told));
+                    let namespace = self.options.namespace.clone();
+                    self.told.spawn(events::tell(self.recorder.clone(), namespace, about, uid, told));
                 }
                 Err(at) => break at,
             }
@@ -266,11 +280,11 @@ impl Session<'_> {
         let reachable = self.keeper.figures().reachable;
         if reachable != self.reachable {
             self.reachable = reachable;
-            let pending = self.keeper.figures().pending[0];
+            let (pending, server) = (self.keeper.figures().pending[0], &self.credential.server);
             if reachable {
-                tracing::info!(pending, "the LB cluster takes writes again");
+                tracing::info!(pending, %server, "the LB cluster takes writes again");
             } else {
-                tracing::warn!(pending, %reason, "the LB cluster takes no writes; what is wanted is kept");
+                tracing::warn!(pending, %server, %reason, "the LB cluster takes no writes; what is wanted is kept");
             }
         }
     }
@@ -278,6 +292,13 @@ impl Session<'_> {
     /// What is looked at now and then.
     fn look(&mut self) {
         self.metrics.set_figures(self.keeper.figures());
+        let mut refused = self.keeper.refused(Instant::now());
+        refused.iter_mut().for_each(events::cut);
+        self.refused.send_if_modified(|told| {
+            let changed = *told != refused;
+            *told = refused;
+            changed
+        });
         if self.renewing.is_empty() && self.renewal.is_due(Timestamp::now(), Instant::now()) {
             let Clients { member, lb, .. } = self.clients.clone();
             let (lifetime, beside) = (self.options.token_lifetime, self.options.namespace.clone());

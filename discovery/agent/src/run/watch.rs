@@ -8,6 +8,7 @@ mod lenient;
 
 use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,13 +20,14 @@ use kube::{Api, Client, Resource};
 use portolan_api::Names;
 use portolan_api::contract::{AGENT, CREDENTIAL as SECRET, MANAGED_BY_LABEL};
 use portolan_api::kinds::{Cluster, HTTPLoadBalancer, NodeSet, UpstreamPool};
+use portolan_source::ApiServer;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::lenient::Lenient;
-use super::chain;
 use super::credential::Credential;
+use super::{cause, chain};
 use crate::keeper::Input;
 use crate::objects::{Found, Kind, ReadBack, version};
 use crate::view::{Change, Name, Settings, read};
@@ -42,10 +44,9 @@ const UNSERVED: Duration = Duration::from_secs(30);
 type Inputs = mpsc::Sender<Input>;
 
 /// Watches everything of the member cluster.
-pub(super) fn member(client: &Client, inputs: &Inputs, tasks: &mut JoinSet<()>) {
+pub(super) fn member(server: &ApiServer, inputs: &Inputs, tasks: &mut JoinSet<()>) {
     let mut names = Names::default();
-    let ingresses =
-        Watch { api: Api::<Ingress>::all(client.clone()), config: config(), inputs, optional: false };
+    let ingresses = Watch { optional: false, ..optional::<Ingress>(server, inputs) };
     ingresses.spawn(tasks, move |event| {
         let version = match &event {
             Event::Apply(it) | Event::InitApply(it) => it.metadata.resource_version.as_deref().map(Box::from),
@@ -57,28 +58,28 @@ pub(super) fn member(client: &Client, inputs: &Inputs, tasks: &mut JoinSet<()>) 
         change.map(|change| Input::Ingress(change, version))
     });
     let mut names = Names::default();
-    optional(client, inputs).spawn(tasks, move |event| {
+    optional(server, inputs).spawn(tasks, move |event| {
         let read =
             |it: &Service| Some((read::key(&it.metadata, &mut names)?, Some(read::service(it, &mut names))));
         change(event, read).map(Input::Service)
     });
     let mut names = Names::default();
-    optional(client, inputs).spawn(tasks, move |event| {
+    optional(server, inputs).spawn(tasks, move |event| {
         let read =
             |it: &EndpointSlice| Some((read::key(&it.metadata, &mut names)?, read::slice(it, &mut names)));
         change(event, read).map(Input::Slice)
     });
     let mut names = Names::default();
-    optional(client, inputs).spawn(tasks, move |event| {
+    optional(server, inputs).spawn(tasks, move |event| {
         let read = |it: &Node| Some((it.metadata.name.as_deref()?.into(), Some(read::node(it, &mut names))));
         change(event, read).map(Input::Node)
     });
-    optional(client, inputs).spawn(tasks, move |event| {
+    optional(server, inputs).spawn(tasks, move |event| {
         let read = |it: &IngressClass| Some((it.metadata.name.as_deref()?.into(), Some(read::class(it))));
         change(event, read).map(Input::Class)
     });
     let mut names = Names::default();
-    let secrets = optional::<Secret>(client, inputs);
+    let secrets = optional::<Secret>(server, inputs);
     let secrets = Watch { config: config().fields("type=kubernetes.io/tls"), ..secrets };
     secrets.spawn(tasks, move |event| {
         let read = |it: &Secret| Some((read::key(&it.metadata, &mut names)?, read::secret(it)));
@@ -96,6 +97,7 @@ pub(super) fn load_balancer(
     let cluster: Name = credential.cluster.as_str().into();
     let clusters = Watch {
         api: Api::<Lenient<Cluster>>::all(client.clone()),
+        server: credential.server.as_str().into(),
         config: config().fields(&format!("metadata.name={cluster}")),
         inputs,
         optional: false,
@@ -116,7 +118,7 @@ fn settings(event: Event<Lenient<Cluster>>) -> Option<Change<Name, Settings>> {
         return Some(Change::Kept(it.metadata.name.as_deref()?.into()));
     }
     change(event, |it| {
-        let settings = it.object.as_ref().map(|it| read::settings(&it.spec));
+        let settings = it.object.as_ref().map(read::settings);
         Some((it.metadata.name.as_deref()?.into(), settings))
     })
 }
@@ -135,6 +137,7 @@ where
 {
     let watch = Watch {
         api: Api::<Lenient<K>>::namespaced(client.clone(), &credential.namespace),
+        server: credential.server.as_str().into(),
         config: config().labels(&format!("{MANAGED_BY_LABEL}={AGENT}")),
         inputs,
         optional: false,
@@ -197,7 +200,7 @@ pub(super) async fn credential(
                 tracing::warn!(%namespace, "there is no Secret {SECRET} yet: `portolan join` makes it");
             }
             Ok(Event::InitDone) => {}
-            Err(error) => pauses.after(&error, "Secret (credential)").await,
+            Err(error) => pauses.after(&error, "the member cluster", "Secret (credential)").await,
         }
     }
 }
@@ -206,12 +209,21 @@ fn config() -> Config {
     Config::default().page_size(PAGE).timeout(OPEN)
 }
 
-fn optional<'a, K: Resource<DynamicType = ()>>(client: &Client, inputs: &'a Inputs) -> Watch<'a, K> {
-    Watch { api: Api::all(client.clone()), config: config(), inputs, optional: true }
+fn optional<'a, K: Resource<DynamicType = ()>>(server: &ApiServer, inputs: &'a Inputs) -> Watch<'a, K> {
+    let ApiServer { client, url } = server;
+    Watch {
+        api: Api::all(client.clone()),
+        server: url.as_str().into(),
+        config: config(),
+        inputs,
+        optional: true,
+    }
 }
 
 struct Watch<'a, K> {
     api: Api<K>,
+    /// Whose objects: its URL.
+    server: Arc<str>,
     config: Config,
     inputs: &'a Inputs,
     /// Whether it counts as empty where it is not served.
@@ -227,7 +239,7 @@ where
         tasks: &mut JoinSet<()>,
         mut read: impl FnMut(Event<K>) -> Option<Input> + Send + 'static,
     ) {
-        let Self { api, config, inputs, optional } = self;
+        let Self { api, server, config, inputs, optional } = self;
         let inputs = inputs.clone();
         tasks.spawn(async move {
             let kind = K::kind(&());
@@ -252,7 +264,7 @@ where
                             }
                             served = true;
                         }
-                        pauses.after(&error, &kind).await;
+                        pauses.after(&error, &server, &kind).await;
                         continue;
                     }
                 };
@@ -295,6 +307,15 @@ fn is_unserved(error: &Error) -> bool {
     matches!(code(error), Some(404))
 }
 
+fn why(error: &Error) -> String {
+    match error {
+        Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
+            cause(error)
+        }
+        Error::WatchError(_) | Error::NoResourceVersion => chain(error),
+    }
+}
+
 fn code(error: &Error) -> Option<u16> {
     match error {
         Error::InitialListFailed(kube::Error::Api(status))
@@ -326,19 +347,19 @@ impl Pauses {
         }
     }
 
-    async fn after(&mut self, error: &Error, kind: &str) {
-        tokio::time::sleep(self.next(error, kind)).await;
+    async fn after(&mut self, error: &Error, server: &str, kind: &str) {
+        tokio::time::sleep(self.next(error, server, kind)).await;
     }
 
-    fn next(&mut self, error: &Error, kind: &str) -> Duration {
+    fn next(&mut self, error: &Error, server: &str, kind: &str) -> Duration {
         let settled = matches!(code(error), Some(401 | 403 | 404));
         // An API server that has just come back says so for a moment too.
         self.settled = if settled { self.settled.saturating_add(1) } else { 0 };
         // That a watch has to be begun anew is nothing to tell.
         if self.failures == 1 || (settled && self.failures == 0) {
-            tracing::warn!(kind, error = %chain(error), "cannot be watched; trying on");
+            tracing::warn!(kind, server, error = %why(error), "cannot be watched; trying on");
         } else {
-            tracing::debug!(kind, error = %chain(error), "cannot be watched");
+            tracing::debug!(kind, server, error = %why(error), "cannot be watched");
         }
         let full = PAUSE.0.saturating_mul(1 << self.failures.min(10)).min(PAUSE.1);
         let full = if self.settled > 4 { UNSERVED } else { full };
@@ -406,11 +427,11 @@ mod tests {
         let mut last = Duration::ZERO;
         for _ in 0..6 {
             pauses.heard(&Event::<Secret>::Init);
-            last = pauses.next(&forbidden(), "Secret");
+            last = pauses.next(&forbidden(), "https://lb", "Secret");
         }
         assert!(last >= UNSERVED / 2, "{last:?}");
         pauses.heard(&Event::<Secret>::InitDone);
-        assert!(pauses.next(&forbidden(), "Secret") <= PAUSE.0);
+        assert!(pauses.next(&forbidden(), "https://lb", "Secret") <= PAUSE.0);
     }
 
     /// Regression: after an outage the first refusal of an API server that was still reading its roles cost half a minute.
@@ -419,8 +440,8 @@ mod tests {
         let away = || Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
         let mut pauses = Pauses::default();
         for _ in 0..20 {
-            pauses.next(&away(), "Secret");
+            pauses.next(&away(), "https://lb", "Secret");
         }
-        assert!(pauses.next(&forbidden(), "Secret") <= PAUSE.1);
+        assert!(pauses.next(&forbidden(), "https://lb", "Secret") <= PAUSE.1);
     }
 }

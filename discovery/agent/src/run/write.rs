@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::chain;
+use super::{cause, chain};
 use crate::keeper::{MemberId, Report, Write};
 use crate::ledger::Outcome;
 use crate::objects::{Body, Id, Kind, ReadBack, digest, metadata, version};
@@ -218,7 +218,8 @@ fn report(error: &kube::Error) -> Report {
                 408 | 429 | 500.. => Outcome::Failed,
                 _ => Outcome::Refused,
             };
-            (outcome, status.message.as_str().into())
+            let reason = if status.code == 401 { cause(error) } else { status.message.clone() };
+            (outcome, reason.into())
         }
         kube::Error::SerdeError(_) => (Outcome::Failed, chain(error).into()),
         other => (Outcome::Unreachable, chain(other).into()),

@@ -8,9 +8,13 @@
 //!
 //! A backend that leads nowhere keeps its rule, with a pool that is not there: its requests must not fall to a wider rule.
 
-use portolan_api::kinds::Reach;
+use std::net::IpAddr;
 
-use super::{PoolSource, Refusal, pool, status};
+use portolan_api::kinds::Reach;
+use portolan_model::host::HostName;
+
+use super::status::{self, Own};
+use super::{PoolSource, Refusal, pool};
 use crate::names;
 use crate::view::{
     Backend, Ingress, Key, Name, Port, PortRef, Service, ServiceKind, Settings, StatusEntry, View,
@@ -20,9 +24,11 @@ use crate::view::{
 pub(crate) struct Resolver<'a> {
     view: &'a View,
     settings: &'a Settings,
-    cluster: &'a str,
+    own: Own<'a>,
     key: &'a Key,
     ingress: &'a Ingress,
+    /// Which field of the `Ingress` names the backend that is looked at.
+    place: String,
     /// The pools that there are to be.
     pub(crate) pools: Vec<PoolSource>,
     /// The ports that need companions.
@@ -37,16 +43,17 @@ impl<'a> Resolver<'a> {
     pub(crate) fn new(
         view: &'a View,
         settings: &'a Settings,
-        cluster: &'a str,
+        own: Own<'a>,
         key: &'a Key,
         ingress: &'a Ingress,
     ) -> Self {
         Self {
             view,
             settings,
-            cluster,
+            own,
             key,
             ingress,
+            place: String::new(),
             pools: Vec::new(),
             companions: Vec::new(),
             refusals: Vec::new(),
@@ -59,8 +66,9 @@ impl<'a> Resolver<'a> {
         self.settings.reach == Reach::Gateway
     }
 
-    /// The name of the pool; of one that is not there where the backend leads nowhere.
-    pub(crate) fn pool(&mut self, backend: &Backend) -> String {
+    /// The name of the pool of the backend that stands in that field; of a pool that is not there where it leads nowhere.
+    pub(crate) fn pool(&mut self, place: impl Into<String>, backend: &Backend) -> String {
+        self.place = place.into();
         if self.behind_gateway() {
             return self.gateway();
         }
@@ -89,12 +97,14 @@ impl<'a> Resolver<'a> {
     fn gateway(&mut self) -> String {
         let source = PoolSource::Ingress(self.key.clone());
         let name = source.name();
-        if gateway_entries(self.ingress, self.cluster, self.key).next().is_some() {
+        if gateway_entries(self.ingress, self.own, self.key).next().is_some() {
             self.pools.push(source);
         } else {
+            "status.loadBalancer.ingress".clone_into(&mut self.place);
             self.refuse(
                 "NoGatewayAddress",
-                "its status has no address of the cluster's own ingress controller, which reach Gateway leads to".to_owned(),
+                "it has no address of the cluster's own ingress controller, which reach Gateway leads to"
+                    .to_owned(),
             );
         }
         name
@@ -122,6 +132,7 @@ impl<'a> Resolver<'a> {
             self.refuse("PortNotTcp", format!("port {wanted} of Service {name} is not a TCP port"));
             return Err(Some(port.number));
         }
+        // These are the Service's, whoever refers to it.
         self.refusals.extend(pool::wrong_wishes(&key, service));
         if let ServiceKind::ExternalName(_) = &service.kind {
             return self.external(key, service, port.number);
@@ -139,6 +150,13 @@ impl<'a> Resolver<'a> {
             self.refuse(
                 "ClusterLocalName",
                 format!("Service {} stands for {target:?}, a name that only this cluster knows", key.name),
+            );
+            return Err(Some(port));
+        }
+        if target.parse::<IpAddr>().is_err() && HostName::parse(target).is_err() {
+            self.refuse(
+                "InvalidExternalName",
+                format!("spec.externalName of Service {} is {target:?}, which is no host name", key.name),
             );
             return Err(Some(port));
         }
@@ -194,7 +212,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn refuse(&mut self, reason: &'static str, message: String) {
-        self.refusals.push(Refusal::new(reason, message));
+        self.refusals.push(Refusal::new(reason, message).at(self.place.clone()));
     }
 }
 
@@ -213,8 +231,8 @@ pub fn find_port<'a>(service: &'a Service, wanted: &PortRef) -> Option<&'a Port>
 /// The addresses that the member cluster's own gateway gave an `Ingress`.
 pub fn gateway_entries<'a>(
     ingress: &'a Ingress,
-    cluster: &'a str,
+    own: Own<'a>,
     key: &'a Key,
 ) -> impl Iterator<Item = &'a StatusEntry> {
-    ingress.status.iter().filter(move |entry| !status::is_own(entry, cluster, key))
+    ingress.status.iter().filter(move |entry| !status::is_own(entry, own, key))
 }

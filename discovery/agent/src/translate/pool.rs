@@ -12,10 +12,13 @@ use portolan_api::kinds::{
 };
 use portolan_model::host::HostName;
 
+use super::status::Own;
 use super::{PoolSource, Refusal, backend};
 use crate::names;
 use crate::objects::SliceBody;
-use crate::view::{Ingress, Key, Name, Port, PortRef, Service, ServiceKind, Settings, Slice, View, Wishes};
+use crate::view::{
+    Ingress, Key, Name, Port, PortRef, Service, ServiceKind, Settings, Slice, View, Wishes, read::WISHES,
+};
 
 /// How many endpoints a pool lists.
 const ENDPOINTS: usize = 2048;
@@ -28,7 +31,7 @@ pub fn spec(
     source: &PoolSource,
 ) -> Option<UpstreamPoolSpec> {
     match source {
-        PoolSource::Ingress(key) => gateway(cluster, key, view.ingresses.get(key)?),
+        PoolSource::Ingress(key) => gateway(Own::of(cluster, settings), key, view.ingresses.get(key)?),
         PoolSource::Service(key, number) => {
             let service = view.services.get(key)?;
             let port = backend::find_port(service, &PortRef::Number(*number));
@@ -110,6 +113,12 @@ pub fn wrong_wishes(key: &Key, service: &Service) -> Vec<Refusal> {
     if let Some(host) = wishes.tls_server_name.as_deref().filter(|host| HostName::parse(host).is_err()) {
         refuse("tls-server-name", host, "a host name");
     }
+    for annotation in &wishes.unknown {
+        refusals.push(Refusal::new(
+            "UnknownAnnotation",
+            format!("{annotation} of Service {name} is not known; known are {}", WISHES.join(", ")),
+        ));
+    }
     refusals
 }
 
@@ -173,10 +182,10 @@ fn spoken(key: &Key, service: &Service, port: Option<&Port>) -> UpstreamPoolSpec
 
 /// The pool of an `Ingress` behind the cluster's own gateway: over TLS where the `Ingress` has certificates, since such gateways answer plain
 /// HTTP with a redirect then. Whose certificate that is cannot be known, so any is taken.
-fn gateway(cluster: &str, key: &Key, ingress: &Ingress) -> Option<UpstreamPoolSpec> {
+fn gateway(own: Own<'_>, key: &Key, ingress: &Ingress) -> Option<UpstreamPoolSpec> {
     let tls = !ingress.tls.is_empty();
     let port = if tls { 443 } else { 80 };
-    let entries = backend::gateway_entries(ingress, cluster, key);
+    let entries = backend::gateway_entries(ingress, own, key);
     let addresses = entries.filter_map(|entry| entry.ip.as_deref().or(entry.hostname.as_deref()));
     let addresses: BTreeSet<&str> = addresses.collect();
     if addresses.is_empty() {

@@ -12,9 +12,9 @@ use portolan_api::kinds::{
 };
 use portolan_api::{Checks, FieldError, Names, Step, from_api};
 
-use super::Refusal;
 use super::backend::Resolver;
-use crate::view::{self, Ingress};
+use super::{Refusal, place};
+use crate::view::{self, Ingress, PathKind};
 
 /// How many rules, matches of a rule, hosts of a rule and certificates the API takes.
 const RULES: usize = 128;
@@ -24,6 +24,8 @@ const CERTIFICATES: usize = 64;
 
 /// One path, not folded yet.
 pub(crate) struct Entry {
+    /// Where it stands.
+    place: String,
     host: Option<String>,
     path: PathMatch,
     pool: String,
@@ -36,69 +38,88 @@ pub(crate) fn of(resolver: &mut Resolver<'_>, ingress: &Ingress) -> Vec<Entry> {
     let gateway = resolver.behind_gateway();
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
-    for rule in &ingress.rules {
+    for (number, rule) in ingress.rules.iter().enumerate() {
         let host = rule.host.as_deref();
-        for path in &rule.paths {
-            let kind = if path.exact { PathMatchType::Exact } else { PathMatchType::Prefix };
-            if !seen.insert((host, path.exact, plain(path))) {
-                resolver.refusals.push(Refusal::new(
+        for (at, path) in rule.paths.iter().enumerate() {
+            let place = format!("spec.rules[{number}].http.paths[{at}]");
+            let mut refuse = |reason, message| {
+                resolver.refusals.push(Refusal::new(reason, message).at(format!("{place}.path")));
+            };
+            let exact = path.kind == PathKind::Exact;
+            if !seen.insert((host, exact, plain(path))) {
+                refuse(
                     "DuplicatePath",
                     format!(
                         "the path {:?} stands twice for host {}; the first counts",
                         path.path,
                         host.unwrap_or("*")
                     ),
-                ));
+                );
                 continue;
             }
-            let pool = resolver.pool(&path.backend);
+            if path.kind == PathKind::ImplementationSpecific && is_expression(&path.path) {
+                refuse(
+                    "PathExpression",
+                    format!(
+                        "{:?} looks like a regular expression; here ImplementationSpecific is a prefix, taken as it stands",
+                        path.path
+                    ),
+                );
+            }
+            let pool = resolver.pool(format!("{place}.backend"), &path.backend);
+            let kind = if exact { PathMatchType::Exact } else { PathMatchType::Prefix };
             let path = PathMatch { kind, value: path.path.to_string() };
-            entries.push(entry(host, path, pool, gateway));
+            entries.push(entry(place, host, path, pool, gateway));
         }
         if rule.paths.is_empty() && ingress.default_backend.is_none() {
-            resolver.refusals.push(Refusal::new(
-                "NoBackend",
-                format!(
-                    "the rule for host {} has no paths, and there is no default backend",
-                    host.unwrap_or("*")
-                ),
-            ));
+            let message = format!(
+                "the rule for host {} has no paths, and there is no default backend",
+                host.unwrap_or("*")
+            );
+            resolver.refusals.push(Refusal::new("NoBackend", message).at(format!("spec.rules[{number}]")));
         }
     }
     if let Some(default) = &ingress.default_backend {
-        let pool = resolver.pool(default);
+        let place = "spec.defaultBackend";
+        let pool = resolver.pool(place, default);
         // It takes what no path takes, on every host of the Ingress; the generated name serves all that anyway.
         let hosts: BTreeSet<Option<&str>> = ingress.rules.iter().map(|rule| rule.host.as_deref()).collect();
         let hosts = if hosts.is_empty() { BTreeSet::from([None]) } else { hosts };
         for host in hosts {
             if seen.insert((host, false, "")) {
                 let path = PathMatch { kind: PathMatchType::Prefix, value: "/".to_owned() };
-                entries.push(entry(host, path, pool.clone(), gateway));
+                entries.push(entry(place.to_owned(), host, path, pool.clone(), gateway));
             }
         }
     }
     entries
 }
 
-fn entry(host: Option<&str>, path: PathMatch, pool: String, gateway: bool) -> Entry {
+fn entry(place: String, host: Option<&str>, path: PathMatch, pool: String, gateway: bool) -> Entry {
     // A gateway in between knows the hosts of the Ingress, not the generated name. A wildcard is no host to send.
     let rewrite = gateway && host.is_some_and(|host| !host.starts_with('*'));
-    Entry { host: host.map(str::to_owned), path, pool, rewrite }
+    Entry { place, host: host.map(str::to_owned), path, pool, rewrite }
+}
+
+/// Whether a path has what only expressions have, as they are written for other controllers. A dot, a tilde or a plus is in many plain paths.
+fn is_expression(path: &str) -> bool {
+    path.contains(['(', ')', '[', ']', '{', '}', '^', '$', '|', '*', '\\', '?'])
 }
 
 /// A prefix means the same with a slash at its end.
 fn plain(path: &view::Path) -> &str {
-    if path.exact { &path.path } else { path.path.trim_end_matches('/') }
+    if path.kind == PathKind::Exact { &path.path } else { path.path.trim_end_matches('/') }
 }
 
 /// The object with these rules, without what is invalid; nothing if no rule is left, or there are too many.
 pub(crate) fn fit(
     mut spec: HTTPLoadBalancerSpec,
+    ingress: &Ingress,
     entries: Vec<Entry>,
     refusals: &mut Vec<Refusal>,
 ) -> Option<HTTPLoadBalancerSpec> {
     spec.rules = entries.iter().map(unfolded).collect();
-    let wrong = errors(&mut spec, refusals);
+    let wrong = errors(&mut spec, ingress, &entries, refusals);
     let entries: Vec<Entry> = entries
         .into_iter()
         .enumerate()
@@ -151,7 +172,12 @@ fn rule(hosts: Vec<String>, paths: Vec<PathMatch>, pool: &str, rewrite: bool) ->
 }
 
 /// The rules that the LB cluster would not take, after the hosts of certificates that it would not take are gone.
-fn errors(spec: &mut HTTPLoadBalancerSpec, refusals: &mut Vec<Refusal>) -> HashSet<usize> {
+fn errors(
+    spec: &mut HTTPLoadBalancerSpec,
+    ingress: &Ingress,
+    entries: &[Entry],
+    refusals: &mut Vec<Refusal>,
+) -> HashSet<usize> {
     let mut wrong = HashSet::new();
     let mut object = HTTPLoadBalancer::new("ingress", std::mem::take(spec));
     object.metadata.namespace = Some("tenant".to_owned());
@@ -159,17 +185,31 @@ fn errors(spec: &mut HTTPLoadBalancerSpec, refusals: &mut Vec<Refusal>) -> HashS
     *spec = object.spec;
     let mut hosts = HashSet::new();
     for error in found.err().into_iter().flatten() {
-        let reason = match *error.path.0.as_slice() {
-            [_, Step::Field(ref field), Step::Index(rule), ..] if field == "rules" => {
-                wrong.insert(rule).then_some("InvalidRule")
+        let (reason, place) = match *error.path.0.as_slice() {
+            [_, Step::Field(ref field), Step::Index(rule), ref rest @ ..] if field == "rules" => {
+                if !wrong.insert(rule) {
+                    continue;
+                }
+                let of_host = matches!(rest, [Step::Field(field), ..] if field == "hosts");
+                let entry = entries.get(rule);
+                let host = entry.and_then(|entry| entry.host.as_deref()).filter(|_| of_host);
+                let place = match host {
+                    Some(host) => place::of_host(ingress, host),
+                    None => entry.map(|entry| entry.place.clone()).unwrap_or_default(),
+                };
+                ("InvalidRule", place)
             }
             [_, Step::Field(ref field), Step::Index(at), _, Step::Index(host), ..] if field == "tls" => {
-                hosts.insert((at, host)).then_some("InvalidHost")
+                if !hosts.insert((at, host)) {
+                    continue;
+                }
+                let host = spec.tls.get(at).and_then(|binding| binding.hosts.get(host));
+                ("InvalidHost", host.map(|host| place::of_host(ingress, host)).unwrap_or_default())
             }
             // That there are no rules is told by the caller.
-            _ => None,
+            _ => continue,
         };
-        refusals.extend(reason.map(|reason| Refusal::new(reason, explain(&error))));
+        refusals.push(Refusal::new(reason, explain(&error)).at(place));
     }
     let mut at = 0;
     spec.tls.retain_mut(|binding: &mut TLSBinding| {
@@ -204,7 +244,7 @@ const CHECKS: Checks = Checks {
 fn folded(entries: Vec<Entry>) -> Vec<HTTPRule> {
     let mut places: HashMap<(Option<String>, String), usize> = HashMap::new();
     let mut by_host: Vec<(Option<String>, Vec<PathMatch>, String, bool)> = Vec::new();
-    for Entry { host, path, pool, rewrite } in entries {
+    for Entry { host, path, pool, rewrite, .. } in entries {
         let place = places.entry((host.clone(), pool.clone())).or_insert(usize::MAX);
         match by_host.get_mut(*place) {
             Some((_, paths, _, _)) if paths.len() < MATCHES => paths.push(path),

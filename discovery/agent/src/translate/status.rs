@@ -1,6 +1,7 @@
 //! What has an `Ingress` to say in its status?
 //!
-//! Ours is one entry, the generated host name; it is known by its form, `<label>.<cluster>.…`, whatever the lb domain is or was. Entries of
+//! Ours is one entry, the generated host name; it is known by its form, `<label>.<cluster>.…`, whatever the lb domain is or was. What else has the
+//! form of a generated name under the lb domain nobody else writes: it is left from a time in which this was another `Cluster`. Entries of
 //! others are kept as they are; where a class is adopted and its own controller is there, nothing is written at all.
 //! Cost: a hash or two per entry.
 
@@ -8,14 +9,30 @@ use portolan_model::naming;
 
 use super::INGRESS;
 use super::class::Owner;
-use crate::view::{Key, StatusEntry};
+use crate::view::{Key, Settings, StatusEntry};
+
+/// Whose generated names are ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// The name of the cluster.
+    pub cluster: &'a str,
+    /// The lb domain, where it is known.
+    pub domain: Option<&'a str>,
+}
+
+impl<'a> Own<'a> {
+    /// Those of the cluster of that name, as the LB cluster says.
+    pub fn of(cluster: &'a str, settings: &'a Settings) -> Self {
+        Self { cluster, domain: settings.domain.as_deref() }
+    }
+}
 
 /// Whether an entry was written here for that `Ingress`.
-pub fn is_own(entry: &StatusEntry, cluster: &str, key: &Key) -> bool {
+pub fn is_own(entry: &StatusEntry, own: Own<'_>, key: &Key) -> bool {
     let Some(host) = entry.hostname.as_deref().filter(|_| entry.ip.is_none()) else { return false };
-    let mut labels = host.splitn(3, '.');
-    let (Some(label), Some(second)) = (labels.next(), labels.next()) else { return false };
-    second == cluster && naming::labels(INGRESS, &key.namespace, &key.name).any(|own| own == label)
+    let before = own.domain.and_then(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
+    before.is_some_and(|labels| labels.split('.').count() == 2)
+        || naming::is_generated(host, own.cluster, INGRESS, &key.namespace, &key.name)
 }
 
 /// What the status is to be, if it is to be another. `host` is the generated name, where it is known.
@@ -23,11 +40,11 @@ pub fn wanted(
     owner: Owner,
     current: &[StatusEntry],
     host: Option<&str>,
-    cluster: &str,
+    names: Own<'_>,
     key: &Key,
 ) -> Option<Vec<StatusEntry>> {
     let (own, foreign): (Vec<_>, Vec<_>) =
-        current.iter().cloned().partition(|entry| is_own(entry, cluster, key));
+        current.iter().cloned().partition(|entry| is_own(entry, names, key));
     let ours = match owner {
         Owner::Foreign => None,
         Owner::Adopted if !foreign.is_empty() => None,

@@ -6,9 +6,12 @@ use portolan_api::kinds::{PathMatchType, Reach, UpstreamPoolSpec};
 use serde_json::{Value, json};
 
 use super::class::{self, Owner};
-use super::nodes::{self, NodeAddress};
 use super::*;
-use crate::view::{Change, StatusEntry, read};
+use crate::view::{Change, read};
+
+mod nodes;
+mod refusals;
+mod status;
 
 /// A member cluster, written down as its API would have it.
 #[derive(Default)]
@@ -326,7 +329,7 @@ fn an_ingress_says_what_the_specification_says() {
                 at("/x(/|$)(.*)", "ImplementationSpecific", to("web", 80)), at("/", "Prefix", to("api", 80)),
             ])] }),
             vec![format!("a.example /* -> {API}")],
-            vec!["InvalidRule"],
+            vec!["InvalidRule", "PathExpression"],
         ),
         (
             "a host that no certificate could name is left out",
@@ -840,99 +843,6 @@ fn certificates_are_named_whether_they_are_there_or_not() {
     assert_eq!(reasons(&translation), ["SecretNotFound"]);
     let translation = world.secret("shop/two").translate("shop/web");
     assert_eq!(reasons(&translation), [""; 0]);
-}
-
-#[test]
-fn only_eligible_nodes_are_ready() {
-    let ready =
-        json!([{ "type": "MemoryPressure", "status": "True" }, { "type": "Ready", "status": "True" }]);
-    let node = |extra: Value| {
-        let mut node = json!({
-            "metadata": { "labels": { "topology.kubernetes.io/zone": "a" } }, "spec": {},
-            "status": { "conditions": ready, "addresses": [
-                { "type": "Hostname", "address": "n" }, { "type": "ExternalIP", "address": "203.0.113.1" },
-                { "type": "InternalIP", "address": "10.0.0.1" }, { "type": "InternalIP", "address": "fd00::1" } ] },
-        });
-        merge(&mut node, extra);
-        node
-    };
-    let rows = [
-        ("plain", json!({}), true),
-        ("cordoned", json!({ "spec": { "unschedulable": true } }), false),
-        ("not ready", json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } }), false),
-        ("unknown", json!({ "status": { "conditions": [{ "type": "Ready", "status": "Unknown" }] } }), false),
-        (
-            "excluded",
-            json!({ "metadata": { "labels": { "node.kubernetes.io/exclude-from-external-load-balancers": "" } } }),
-            false,
-        ),
-        ("being deleted", json!({ "metadata": { "deletionTimestamp": "2025-01-01T00:00:00Z" } }), false),
-        (
-            "out of service",
-            json!({ "spec": { "taints": [{ "key": "node.kubernetes.io/out-of-service", "effect": "NoExecute" }] } }),
-            false,
-        ),
-        (
-            "about to be scaled away",
-            json!({ "spec": { "taints": [{ "key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule" }] } }),
-            false,
-        ),
-        (
-            "some other taint",
-            json!({ "spec": { "taints": [{ "key": "gpu", "effect": "NoSchedule" }] } }),
-            true,
-        ),
-    ];
-    for (what, extra, expected) in rows {
-        let world = World::default().node("n", node(extra));
-        let set = nodes::set(&world.view, NodeAddress::Internal);
-        assert_eq!(set.nodes[0].addresses, ["10.0.0.1", "fd00::1"], "{what}");
-        assert_eq!((set.nodes[0].ready, set.nodes[0].zone.as_deref()), (expected, Some("a")), "{what}");
-        assert_eq!(nodes::set(&world.view, NodeAddress::External).nodes[0].addresses, ["203.0.113.1"]);
-    }
-    // Without such an address there is no way to it.
-    let world = World::default().node("n", json!({ "status": { "conditions": ready } }));
-    assert_eq!(nodes::set(&world.view, NodeAddress::Internal).nodes, []);
-}
-
-fn merge(to: &mut Value, from: Value) {
-    match (to, from) {
-        (Value::Object(to), Value::Object(from)) => {
-            for (name, value) in from {
-                merge(to.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (to, from) => *to = from,
-    }
-}
-
-#[test]
-fn a_status_keeps_what_others_wrote() {
-    let ours = || StatusEntry { hostname: Some("web.paris.lb.example.net".into()), ..StatusEntry::default() };
-    let older = || StatusEntry { hostname: Some("web.paris.old.example".into()), ..StatusEntry::default() };
-    let theirs = || StatusEntry { ip: Some("192.0.2.7".into()), ..StatusEntry::default() };
-    // Another Ingress's name, and one that looks like ours in another cluster.
-    let other =
-        || StatusEntry { hostname: Some("api.paris.lb.example.net".into()), ..StatusEntry::default() };
-    let name = Some("web.paris.lb.example.net");
-    type Row = (&'static str, Owner, Vec<StatusEntry>, Option<&'static str>, Option<Vec<StatusEntry>>);
-    let rows: Vec<Row> = vec![
-        ("ours, empty", Owner::Own, vec![], name, Some(vec![ours()])),
-        ("ours, there already", Owner::Own, vec![ours()], name, None),
-        ("ours, under an older domain", Owner::Own, vec![older()], name, Some(vec![ours()])),
-        ("ours, beside theirs", Owner::Own, vec![theirs()], name, Some(vec![theirs(), ours()])),
-        ("ours, beside theirs already", Owner::Own, vec![ours(), theirs()], name, None),
-        ("ours, another's name is not ours", Owner::Own, vec![other()], name, Some(vec![other(), ours()])),
-        ("ours, the name is not known yet", Owner::Own, vec![older()], None, None),
-        ("adopted, empty", Owner::Adopted, vec![], name, Some(vec![ours()])),
-        ("adopted, theirs there", Owner::Adopted, vec![theirs()], name, None),
-        ("adopted, theirs came later", Owner::Adopted, vec![ours(), theirs()], name, Some(vec![theirs()])),
-        ("left, with ours", Owner::Foreign, vec![theirs(), ours()], None, Some(vec![theirs()])),
-        ("left, without", Owner::Foreign, vec![theirs()], None, None),
-    ];
-    for (what, owner, current, host, expected) in rows {
-        assert_eq!(status::wanted(owner, &current, host, "paris", &key("shop/web")), expected, "{what}");
-    }
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Ingress {
     pub tls: Box<[Tls]>,
     /// `status.loadBalancer.ingress`.
     pub status: Box<[StatusEntry]>,
+    /// Annotations `portolan.dev/…`: an `Ingress` has none that are known.
+    pub unknown: Box<[Box<str>]>,
 }
 
 /// A rule of an `Ingress`.
@@ -41,10 +43,21 @@ pub struct Rule {
 pub struct Path {
     /// The path, as it stands there.
     pub path: Box<str>,
-    /// Whether it is of type `Exact`; else it is a prefix.
-    pub exact: bool,
+    /// Its type.
+    pub kind: PathKind,
     /// Where it goes.
     pub backend: Backend,
+}
+
+/// The type of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PathKind {
+    /// That path alone.
+    Exact,
+    /// That path and what lies under it.
+    Prefix,
+    /// What each controller makes of it; here a prefix.
+    ImplementationSpecific,
 }
 
 /// A backend of an `Ingress`.
@@ -185,6 +198,8 @@ pub struct Wishes {
     pub tls_verify: Option<Box<str>>,
     /// `tls-server-name`: sent as server name, and verified.
     pub tls_server_name: Option<Box<str>>,
+    /// Others, whole: nobody knows them.
+    pub unknown: Box<[Box<str>]>,
 }
 
 /// An `EndpointSlice` of a `Service`.
@@ -226,8 +241,12 @@ pub struct Node {
     pub external: Box<[IpAddr]>,
     /// Its zone.
     pub zone: Option<Name>,
-    /// Whether it is ready and meant for traffic from outside.
-    pub eligible: bool,
+    /// Whether it says that it is ready.
+    pub ready: bool,
+    /// Whether it is meant for traffic from outside: neither cordoned nor excluded nor about to go.
+    pub meant: bool,
+    /// Its uid.
+    pub uid: Box<str>,
 }
 
 /// An `IngressClass`.
@@ -248,4 +267,6 @@ pub struct Settings {
     pub reach: Reach,
     /// Foreign classes that are served too.
     pub classes: Box<[Box<str>]>,
+    /// The domain of generated names, once it is known.
+    pub domain: Option<Box<str>>,
 }

@@ -12,11 +12,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use portolan_api::Names;
 use portolan_api::contract::{AGENT, MANAGED_BY_LABEL};
-use portolan_api::kinds::ClusterSpec;
+use portolan_api::kinds::Cluster;
 
 use super::{
-    Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, Port, PortRef, Rule, Service,
-    ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
+    Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, PathKind, Port, PortRef,
+    Rule, Service, ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
 };
 use crate::names;
 use crate::objects::{digest, version};
@@ -70,13 +70,18 @@ pub fn ingress(object: &networking::Ingress, names: &mut Names) -> Ingress {
                 ports: entry.ports.as_ref().and_then(|ports| serde_json::to_value(ports).ok()),
             })
             .collect(),
+        unknown: unknown(meta, &[]),
     }
 }
 
 fn path(object: &networking::HTTPIngressPath, names: &mut Names) -> Option<Path> {
     Some(Path {
         path: object.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/").into(),
-        exact: object.path_type == "Exact",
+        kind: match &*object.path_type {
+            "Exact" => PathKind::Exact,
+            "Prefix" => PathKind::Prefix,
+            _ => PathKind::ImplementationSpecific,
+        },
         backend: backend(&object.backend, names)?,
     })
 }
@@ -156,14 +161,30 @@ fn port(object: &core::ServicePort, names: &mut Names) -> Option<Port> {
     })
 }
 
+/// What annotations of ours begin with.
+const OURS: &str = "portolan.dev/";
+
+/// The annotations of ours that a `Service` may have.
+pub const WISHES: [&str; 4] = [
+    "portolan.dev/health-check-path",
+    "portolan.dev/balancing",
+    "portolan.dev/tls-verify",
+    "portolan.dev/tls-server-name",
+];
+
 fn wishes(meta: &ObjectMeta) -> Option<Box<Wishes>> {
-    let wishes = Wishes {
-        health_check_path: boxed(annotation(meta, "portolan.dev/health-check-path")),
-        balancing: boxed(annotation(meta, "portolan.dev/balancing")),
-        tls_verify: boxed(annotation(meta, "portolan.dev/tls-verify")),
-        tls_server_name: boxed(annotation(meta, "portolan.dev/tls-server-name")),
-    };
+    let [health_check_path, balancing, tls_verify, tls_server_name] =
+        WISHES.map(|name| boxed(annotation(meta, name)));
+    let unknown = unknown(meta, &WISHES);
+    let wishes = Wishes { health_check_path, balancing, tls_verify, tls_server_name, unknown };
     (wishes != Wishes::default()).then(|| Box::new(wishes))
+}
+
+/// The annotations of ours that are none of those.
+fn unknown(meta: &ObjectMeta, known: &[&str]) -> Box<[Box<str>]> {
+    let names = meta.annotations.iter().flatten().map(|(name, _)| name.as_str());
+    let ours = names.filter(|name| name.starts_with(OURS) && !known.contains(name));
+    ours.map(Box::from).collect()
 }
 
 /// An `EndpointSlice`; nothing where it belongs to no `Service`, or its endpoints are names.
@@ -235,7 +256,9 @@ pub fn node(object: &core::Node, names: &mut Names) -> Node {
         internal: of_type("InternalIP"),
         external: of_type("ExternalIP"),
         zone: label(meta, ZONE).filter(|zone| !zone.is_empty()).map(|zone| names.share(zone)),
-        eligible: ready && !cordoned && !going && label(meta, EXCLUDED).is_none(),
+        ready,
+        meant: !cordoned && !going && label(meta, EXCLUDED).is_none(),
+        uid: meta.uid.as_deref().unwrap_or_default().into(),
     }
 }
 
@@ -265,8 +288,14 @@ pub fn secret(object: &core::Secret) -> Option<u64> {
 }
 
 /// What a `Cluster` says to its agent.
-pub fn settings(spec: &ClusterSpec) -> Settings {
-    Settings { reach: spec.reach, classes: spec.classes.iter().map(|class| class.as_str().into()).collect() }
+pub fn settings(cluster: &Cluster) -> Settings {
+    let suffix = cluster.status.as_ref().and_then(|status| status.host_suffix.as_deref());
+    Settings {
+        reach: cluster.spec.reach,
+        classes: cluster.spec.classes.iter().map(|class| class.as_str().into()).collect(),
+        // The name of a cluster is one label.
+        domain: suffix.and_then(|suffix| suffix.split_once('.')).map(|(_, domain)| domain.into()),
+    }
 }
 
 fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a String> {

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
-use portolan_api::contract::VERSION_ANNOTATION;
+use portolan_api::contract::{REFUSED_ANNOTATION, VERSION_ANNOTATION};
 
 use super::replicas::first_seen;
 
 /// An agent is silent that has shown no sign of life for so long.
 pub(crate) const AGENT_SILENT_AFTER: Duration = Duration::from_secs(60);
+
+/// So much of what an agent says of refusals is told.
+const REFUSED: usize = 1024;
 
 /// By cluster.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub(crate) struct Agents(HashMap<Arc<str>, Agent>);
 pub(crate) struct Agent {
     /// What it says that it is.
     pub(crate) version: Option<String>,
+    /// What it says that the API server refuses of its writes.
+    pub(crate) refused: Option<String>,
     /// Its last sign of life, by the controller's clock.
     pub(crate) last_seen: Timestamp,
     renewed: Timestamp,
@@ -56,18 +61,22 @@ impl Agents {
     ) -> bool {
         let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
         let Some(renewed) = renewed else { return self.0.remove(cluster).is_some() };
-        let annotations = lease.metadata.annotations.as_ref();
-        let version = annotations.and_then(|annotations| annotations.get(VERSION_ANNOTATION)).cloned();
+        let annotation = |name| lease.metadata.annotations.as_ref()?.get(name).cloned();
+        let version = annotation(VERSION_ANNOTATION);
+        let refused = annotation(REFUSED_ANNOTATION).map(|mut refused| {
+            refused.truncate(refused.floor_char_boundary(REFUSED));
+            refused
+        });
         let before = self.0.get(cluster);
         let (seen, last_seen) = match before {
             Some(before) if before.renewed == renewed => (before.seen, before.last_seen),
             Some(_) => (now, clock),
             None => (first_seen(Some(renewed), now, clock), renewed.min(clock)),
         };
-        let mut agent = Agent { version, last_seen, renewed, seen, was_silent: false };
+        let mut agent = Agent { version, refused, last_seen, renewed, seen, was_silent: false };
         agent.was_silent = agent.is_silent(now);
-        let news = before
-            .is_none_or(|before| before.version != agent.version || before.was_silent != agent.was_silent);
+        let says = |agent: &Agent| (agent.version.clone(), agent.refused.clone(), agent.was_silent);
+        let news = before.is_none_or(|before| says(before) != says(&agent));
         self.0.insert(Arc::clone(cluster), agent);
         news
     }
@@ -145,6 +154,14 @@ mod tests {
         assert_eq!(agents.fell_silent(at(93)), Vec::<Arc<str>>::new(), "told once");
         assert!(agents.apply(&paris, &lease(Some(6500), "2"), at(101), clock(101)), "it is back");
         assert!(!agents.get("paris").unwrap().is_silent(at(101)));
+        let mut refused = lease(Some(6510), "2");
+        let annotations = refused.metadata.annotations.get_or_insert_default();
+        annotations.insert(REFUSED_ANNOTATION.to_owned(), "ä".repeat(REFUSED));
+        assert!(agents.apply(&paris, &refused, at(102), clock(102)), "that something is refused is news");
+        let told = agents.get("paris").unwrap().refused.clone().unwrap();
+        assert_eq!((told.len(), told.chars().all(|c| c == 'ä')), (REFUSED, true));
+        assert!(!agents.apply(&paris, &refused, at(103), clock(103)));
+        assert!(agents.apply(&paris, &lease(Some(6520), "2"), at(104), clock(104)), "that it is over too");
         assert_eq!(agents.retain(|cluster| cluster == "tokyo"), [paris]);
         assert!(!agents.delete("paris"));
     }

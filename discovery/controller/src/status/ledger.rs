@@ -372,7 +372,10 @@ impl Ledger {
                     "no sign of life of its agent so far: apply in it what `portolan join {cluster}` prints"
                 ),
             ),
-            Some(agent) if !agent.is_silent(self.heard.at(now)) => (true, "Connected", String::new()),
+            Some(agent) if !agent.is_silent(self.heard.at(now)) => match &agent.refused {
+                Some(refused) => (false, "WritesRefused", refused.clone()),
+                None => (true, "Connected", String::new()),
+            },
             // Its `Lease` is that of a namespace made anew, or none is there.
             None => (
                 false,

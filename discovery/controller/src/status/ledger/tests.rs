@@ -1,6 +1,6 @@
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
-use portolan_api::contract::{SERVES_ANNOTATION, VERSION_ANNOTATION};
+use portolan_api::contract::{REFUSED_ANNOTATION, SERVES_ANNOTATION, VERSION_ANNOTATION};
 use portolan_api::{Checks, Converted, Names, Resource, from_api, kinds};
 use portolan_model::condition::{ConditionType, Reason};
 use portolan_model::intent::Delta;
@@ -122,7 +122,13 @@ impl World {
     }
 
     fn agent(&mut self, version: &str) {
-        let lease = self.lease(VERSION_ANNOTATION, version);
+        self.agent_with(version, None);
+    }
+
+    fn agent_with(&mut self, version: &str, refused: Option<&str>) {
+        let mut lease = self.lease(VERSION_ANNOTATION, version);
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.extend(refused.map(|refused| (REFUSED_ANNOTATION.to_owned(), refused.to_owned())));
         self.ledger.agent(&"paris".into(), &lease, self.now(), self.clock());
     }
 
@@ -351,6 +357,26 @@ fn a_cluster_says_what_is_left_out_for_its_limits() {
     world.put::<kinds::Cluster>("", "paris", limits(1));
     world.pass(10, u64::MAX);
     assert_eq!(world.conditions(&paris)[4], "WithinLimits=True WithinLimits@2");
+}
+
+#[test]
+fn a_cluster_whose_writes_are_refused_is_not_ready_and_says_which() {
+    let mut world = World::new();
+    let paris = world.paris();
+    world.agent("1.0");
+    world.pass(2, u64::MAX);
+    let ready = |world: &World| {
+        let condition = &world.objects[&paris]["status"]["conditions"][3];
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        [text("status"), text("reason"), text("message")]
+    };
+    assert_eq!(ready(&world), ["True", "Connected", ""]);
+    world.agent_with("1.0", Some("node n1 lies outside"));
+    world.pass(1, u64::MAX);
+    assert_eq!(ready(&world), ["False", "WritesRefused", "node n1 lies outside"]);
+    world.agent("1.0");
+    world.pass(1, u64::MAX);
+    assert_eq!(ready(&world), ["True", "Connected", ""]);
 }
 
 #[test]
