@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use portolan_controller::join::{Server, credential, manifests};
+use portolan_controller::join::{Credential, JoinError, Server, Url, credential, manifests};
 
 use crate::print;
 
@@ -20,8 +20,8 @@ pub(crate) struct JoinArgs {
     #[arg(long)]
     context: Option<String>,
     /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    server: Option<Url>,
     /// The image of the agent.
     #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")))]
     image: String,
@@ -37,6 +37,9 @@ pub(crate) struct JoinArgs {
     /// A context of it other than its current one.
     #[arg(long, value_name = "CONTEXT", requires = "member_kubeconfig")]
     member_context: Option<String>,
+    /// Apply it though the member cluster has joined as another Cluster. Its generated host names change with that.
+    #[arg(long, requires = "apply")]
+    replace: bool,
 }
 
 pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {
@@ -46,20 +49,38 @@ pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
-    if let Some(url) = &args.server {
-        anyhow::ensure!(url.starts_with("https://"), "--server {url:?} is no URL that starts with https://");
-    }
+    let member = match args.apply {
+        true => Some(Server::of(args.member_kubeconfig, args.member_context).await?),
+        false => None,
+    };
     let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
-    let credential = credential(&lb_cluster, &args.cluster, args.server.as_deref()).await?;
+    let warn = |doubt: &str| print::err(&format!("portolan: {doubt}\n"));
+    let credential = credential(&lb_cluster, &args.cluster, args.server.as_ref(), warn).await?;
     let mut manifests = manifests(&credential, &args.image)?;
     if args.credential_only {
         manifests.retain(|manifest| manifest["kind"] == "Secret");
     }
-    if !args.apply {
+    let Some(member) = member else {
         print::out(&portolan_api::to_yaml(&manifests))?;
         return Ok(ExitCode::SUCCESS);
-    }
-    let member = Server::of(args.member_kubeconfig, args.member_context).await?;
+    };
+    belongs_nowhere_else(&member, &credential, args.replace).await?;
     member.apply(&manifests, |what| print::err(&format!("applied {what}\n"))).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever mixes up two clusters would have all hosts of one move to the names of the other.
+async fn belongs_nowhere_else(member: &Server, to: &Credential, replace: bool) -> Result<(), JoinError> {
+    match member.membership().await? {
+        Some(before) if before.cluster != to.cluster && !replace => Err(JoinError::Belongs(before.cluster)),
+        Some(before) if (&before.cluster, &before.server) != (&to.cluster, &to.server) => {
+            let (old, new) = (&before.cluster, &to.cluster);
+            print::err(&format!(
+                "portolan: until now it was Cluster {old} of {}, from now on Cluster {new} of {}\n",
+                before.server, to.server
+            ));
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
 }

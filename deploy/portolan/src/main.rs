@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod join;
 mod kubernetes;
+mod leave;
 mod log;
 mod print;
 mod read;
@@ -41,6 +42,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print what a member cluster needs to join: the agent, and its credential for the LB cluster. Or apply it there.
     Join(join::JoinArgs),
+    Leave(leave::LeaveArgs),
     /// Print the definitions of the custom resources, for kubectl apply.
     Crds,
     /// Start a demo fleet: two clusters of echo servers, certificates made on the spot, and manifests to edit.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Controller(args) => controller::controller(args),
         Command::Explain(args) => explain::explain(&args),
         Command::Join(args) => join::join(args),
+        Command::Leave(args) => leave::leave(args),
         Command::Crds => print::out(&portolan_api::crds()).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::demo(args),
     };

@@ -1,14 +1,17 @@
-//! What does a member cluster need in order to join? A credential of the LB cluster, and the agent.
+//! What does a member cluster need in order to join, and what is to go when it leaves? A credential of the LB cluster, and the agent.
 //!
 //! ```text
 //!  kubeconfig of the LB cluster ─► Cluster, its ServiceAccount ─► token ─► Credential ─┐
 //!  deploy/manifests/agent.yaml ────────────────────────────────────────────────────────┴─► manifests ─► printed, or applied
 //! ```
 //!
-//! It needs somebody who may read `Cluster`s and make tokens in tenant namespaces. Nothing is written in the LB cluster.
+//! It needs somebody who may read `Cluster`s and make tokens in tenant namespaces. To join writes nothing in the LB cluster; to [`leave`]
+//! undoes it on both sides.
 
 mod credential;
+pub mod leave;
 mod manifests;
+mod url;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +26,7 @@ use serde_json::Value;
 
 pub use self::credential::{Credential, credential};
 pub use self::manifests::manifests;
+pub use self::url::{Url, UrlError};
 use crate::refusal::Refusal;
 use crate::version::{TooOld, check_member};
 
@@ -43,6 +47,22 @@ pub enum JoinError {
     /// A request.
     #[error("{0}")]
     Request(String, #[source] Refusal),
+    /// The API server knows no `Cluster`s at all.
+    #[error(
+        "{0} serves no Clusters: Portolan is not installed there (deploy/docs/fleet.md), or it is not the LB cluster"
+    )]
+    NotInstalled(String),
+    /// The API server does not know the token that the LB cluster made.
+    #[error("the server at {0} does not take the token of the LB cluster: it is another one")]
+    AnotherServer(String),
+    /// The URL of a kubeconfig, as a member cluster is to use it.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The member cluster is in the fleet already.
+    #[error(
+        "this member cluster has joined as Cluster {0:?}; `portolan leave {0}` first, or say --replace: its hosts move to other names then"
+    )]
+    Belongs(String),
     /// Nobody declared that cluster.
     #[error("the LB cluster has no Cluster {cluster:?}{}; apply one first", known(.there))]
     NoCluster {
@@ -54,6 +74,16 @@ pub enum JoinError {
     /// What the controller makes is not there.
     #[error("{what} is not there after {waited:?}: does `portolan controller` run in the LB cluster?")]
     NotProvisioned {
+        /// What.
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// What was deleted does not go.
+    #[error(
+        "still there after {waited:?}: {what}; `kubectl get -o yaml` says what holds it up, then do this again"
+    )]
+    NotGone {
         /// What.
         what: String,
         /// How long it was waited for.

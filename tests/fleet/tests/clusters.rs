@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         }
         join::{
             an_operator_sees_the_fleet,
+            refused_nodes_are_told_on_both_sides,
             a_cluster_leaves_and_comes_back,
             the_lb_cluster_is_its_own_member,
             ports_follow_listeners,

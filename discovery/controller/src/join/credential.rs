@@ -7,15 +7,16 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, ListParams, PostParams};
-use kube::config::{Kubeconfig, NamedCluster};
+use kube::config::{KubeConfigOptions, Kubeconfig, NamedCluster};
 use kube::core::DeserializeGuard;
-use kube::{Client, ResourceExt};
+use kube::{Client, Config, ResourceExt};
 use portolan_api::contract::AGENT;
 use portolan_api::kinds::Cluster;
 use portolan_model::id::tenant_namespace;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{JoinError, Server};
+use super::{JoinError, Server, Url};
+use crate::refusal::Refusal;
 use crate::tenant::WRITER;
 
 /// So long a token is good; the agent renews it every day.
@@ -24,6 +25,8 @@ const TOKEN: Duration = Duration::from_secs(7 * 24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// So long the URL that a member cluster is to use is tried from here.
+const TRY: Duration = Duration::from_secs(5);
 /// What Kubernetes puts into every namespace: what pods verify its API server against.
 const ROOT_CA: &str = "kube-root-ca.crt";
 
@@ -42,16 +45,30 @@ pub struct Credential {
     pub token: String,
 }
 
-/// A new credential for that cluster, with a URL in place of the server's own if the member cluster needs another.
-pub async fn credential(server: &Server, cluster: &str, url: Option<&str>) -> Result<Credential, JoinError> {
+/// A new credential for that cluster, with a URL in place of the server's own if the member cluster needs another. What may not work there is
+/// said to `doubt`.
+pub async fn credential(
+    server: &Server,
+    cluster: &str,
+    url: Option<&Url>,
+    mut doubt: impl FnMut(&str),
+) -> Result<Credential, JoinError> {
     let client = &server.client;
     let failed = |what: String| move |error: kube::Error| JoinError::Request(what, error.into());
     let clusters = Api::<DeserializeGuard<Cluster>>::all(client.clone());
     let reading = || failed(format!("cannot read Cluster {cluster} of {}", server.url));
-    if clusters.get_opt(cluster).await.map_err(reading())?.is_none() {
-        let there = clusters.list(&ListParams::default().limit(20)).await.map_err(reading())?;
-        let there = there.iter().map(ResourceExt::name_any).collect();
-        return Err(JoinError::NoCluster { cluster: cluster.to_owned(), there });
+    match clusters.get_opt(cluster).await {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let there = clusters.list(&ListParams::default().limit(20)).await.map_err(reading())?;
+            let there = there.iter().map(ResourceExt::name_any).collect();
+            return Err(JoinError::NoCluster { cluster: cluster.to_owned(), there });
+        }
+        // The kind itself is not known there: of an object that is not there it would have said which.
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            return Err(JoinError::NotInstalled(server.url.clone()));
+        }
+        Err(error) => return Err(reading()(error)),
     }
     let namespace = tenant_namespace(cluster);
     provisioned(client, &namespace).await?;
@@ -73,8 +90,51 @@ pub async fn credential(server: &Server, cluster: &str, url: Option<&str>) -> Re
         (Some(authority), _) => Some(authority.clone()),
         (None, _) => root_ca(client, &namespace).await.map_err(failed(format!("cannot read {ROOT_CA}")))?,
     };
-    let server = url.unwrap_or(&server.url).trim_end_matches('/').to_owned();
-    Ok(Credential { cluster: cluster.to_owned(), namespace, server, authority, token })
+    let known = url.is_none();
+    let url = url.map_or_else(|| Url::parse(&server.url), |url| Ok(url.clone()))?;
+    if url.is_local() {
+        doubt(&format!(
+            "{url} is whatever machine it is used on, so a member cluster elsewhere will not find the LB cluster by it; say another with --server"
+        ));
+    }
+    let credential =
+        Credential { cluster: cluster.to_owned(), namespace, server: url.to_string(), authority, token };
+    if !known {
+        tried(&credential, doubt).await?;
+    }
+    Ok(credential)
+}
+
+/// Uses a credential as an agent will. That this fails from here is no error: the member cluster may have a way that is not ours.
+async fn tried(credential: &Credential, mut doubt: impl FnMut(&str)) -> Result<(), JoinError> {
+    let url = &credential.server;
+    let why = match tokio::time::timeout(TRY, version(credential)).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
+            return Err(JoinError::AnotherServer(url.clone()));
+        }
+        Ok(Err(error)) => Refusal::from(error).to_string(),
+        Err(_) => format!("no answer within {TRY:?}"),
+    };
+    doubt(&format!("{url} could not be used from here, with the CA and the token of the credential: {why}"));
+    Ok(())
+}
+
+async fn version(credential: &Credential) -> kube::Result<()> {
+    let Credential { server, authority, token, .. } = credential;
+    let authority = authority.clone().map(ByteString);
+    let kubeconfig = serde_json::from_value::<Kubeconfig>(json!({
+        "clusters": [{ "name": "lb", "cluster": { "server": server, "certificate-authority-data": authority } }],
+        "users": [{ "name": AGENT, "user": { "token": token } }],
+        "contexts": [{ "name": "lb", "context": { "cluster": "lb", "user": AGENT } }],
+        "current-context": "lb",
+    }))
+    .map_err(kube::Error::SerdeError)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let mut config = config.map_err(|error| kube::Error::Service(Box::new(error)))?;
+    config.connect_timeout = Some(TRY);
+    config.default_retry = false;
+    Client::try_from(config)?.apiserver_version().await.map(|_| ())
 }
 
 /// Waits for what the controller makes last.

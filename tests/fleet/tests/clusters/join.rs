@@ -1,11 +1,13 @@
 //! Clusters come, are seen, and go.
 
-use anyhow::{Context, Result, ensure};
-use portolan_fleet::{App, World, get};
-use portolan_rig::wait;
-use serde_json::json;
+use std::time::Duration;
 
-use crate::stage::LONG;
+use anyhow::{Context, Result, ensure};
+use portolan_fleet::{App, Kubectl, Load, Report, World, get, pause};
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::{LONG, gone, refused, remove};
 
 pub(crate) async fn an_operator_sees_the_fleet(world: &World) -> Result<()> {
     let table = world.kubectl("lb")?.run(&["get", "clusters.portolan.dev"]).await?;
@@ -21,32 +23,135 @@ pub(crate) async fn an_operator_sees_the_fleet(world: &World) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()> {
+/// What the LB cluster refuses to write of a cluster stands at its `Cluster`, and at the agent's own object.
+pub(crate) async fn refused_nodes_are_told_on_both_sides(world: &World) -> Result<()> {
     let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
-    let app = App::new("leaver").replicas(1);
-    tokyo.apply(&app.manifests()).await?;
-    world.served("leaver.tokyo.lb.example.net", "leaver").await?;
+    let ranges = async |ranges: Value| {
+        let patch = json!({"spec": {"allowedEndpointCIDRs": ranges}}).to_string();
+        lb.run(&["patch", "clusters.portolan.dev", "tokyo", "--type=merge", "-p", &patch]).await
+    };
+    ranges(json!(["192.0.2.0/24"])).await?;
+    // The admission's parameter is read from a cache of the API server's.
+    pause(Duration::from_secs(3)).await;
+    tokyo.run(&["cordon", "tokyo-1"]).await?;
+    let told = wait::until("the condition", LONG, || async {
+        let cluster = lb.get(&["clusters.portolan.dev", "tokyo"]).await.ok()?;
+        let conditions = cluster["status"]["conditions"].as_array()?.clone();
+        let refused = conditions.into_iter().find(|found| found["reason"] == "WritesRefused")?;
+        Some(format!("{} {}: {}", refused["type"], refused["status"], refused["message"]))
+    });
+    let told = told.await?;
+    println!("{told}");
+    ensure!(told.contains("tokyo-") && told.contains("lies outside of the addresses"), "{told}");
+    refused(&tokyo, "Deployment", "portolan-agent", "lies outside of the addresses").await?;
+    ranges(Value::Null).await?;
+    tokyo.run(&["uncordon", "tokyo-1"]).await?;
+    world.ready("tokyo").await
+}
+
+/// `portolan leave`: of a host that is served elsewhere no request is lost, and nothing of ours stays on either side.
+pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()> {
+    let (lb, tokyo, address) = (world.kubectl("lb")?, world.kubectl("tokyo")?, world.address().await?);
+    let (stayer, leaver) = (App::new("stayer").host(SHARED), App::new("leaver").host(SHARED));
+    for (cluster, app, name) in [("paris", &stayer, "stayer"), ("tokyo", &leaver, "leaver")] {
+        world.kubectl(cluster)?.apply(&app.manifests()).await?;
+        world.served(&format!("{name}.{cluster}.lb.example.net"), name).await?;
+    }
+    wait::until("its name in the status", LONG, || async { status(&tokyo, "leaver").await.ok().flatten() })
+        .await?;
+    let theirs = json!({"status": {"loadBalancer": {"ingress": [
+        {"hostname": "leaver.tokyo.lb.example.net"}, {"ip": "192.0.2.77"},
+    ]}}});
+    tokyo
+        .run(&[
+            "patch",
+            "ingress",
+            "leaver",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &theirs.to_string(),
+        ])
+        .await?;
     let spec = lb.get(&["clusters.portolan.dev", "tokyo"]).await?["spec"].clone();
 
-    lb.run(&["delete", "clusters.portolan.dev", "tokyo", "--timeout=60s"]).await?;
-    let address = world.address().await?;
-    wait::until("its hosts to be gone", LONG, || async {
-        get(address, "leaver.tokyo.lb.example.net", "/").await.ok().filter(|reply| reply.status == 404)
-    })
-    .await?;
-    wait::until("its namespace to be gone", LONG, || async {
-        lb.run(&["get", "namespace", "tenant-tokyo"]).await.is_err().then_some(())
-    })
-    .await?;
-    for kind in ["clusterrole", "clusterrolebinding", "validatingadmissionpolicybinding"] {
-        let left = lb.run(&["get", kind, "-o", "name"]).await?;
-        ensure!(!left.contains("tokyo"), "{kind}: {left}");
+    let (of_lb, of_tokyo) = (path(&lb), path(&tokyo));
+    let sides = ["--kubeconfig", &of_lb, "--member-kubeconfig", &of_tokyo];
+    let mistaken = world.portolan(&[&["leave", "paris"], &sides[..]].concat()).await;
+    ensure!(mistaken.is_err_and(|error| error.to_string().contains("joined as Cluster \"tokyo\"")));
+    let mistaken = world.portolan(&[&["join", "paris", "--apply"], &sides[..]].concat()).await;
+    ensure!(mistaken.is_err_and(|error| error.to_string().contains("joined as Cluster \"tokyo\"")));
+
+    for command in ["join", "leave"] {
+        let mistaken = world.portolan(&[command, "paris", "--kubeconfig", &of_tokyo]).await;
+        let said = mistaken.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(said.contains("Portolan is not installed there"), "{command}: {said}");
     }
+
+    let load = Load::start(address, SHARED, "/", 100);
+    pause(Duration::from_secs(2)).await;
+    for _ in 0..2 {
+        println!("{}", world.portolan(&[&["leave", "tokyo"], &sides[..]].concat()).await?);
+    }
+    pause(Duration::from_secs(2)).await;
+    let report = load.stop().await?;
+    println!("a cluster left: {report}");
+    ensure!(report.failed.is_empty() && report.by.len() > stayer_pods(&report), "{report}");
+
+    gone(address, "leaver.tokyo.lb.example.net").await?;
+    nothing_left(&lb, &tokyo).await?;
+    let left = status(&tokyo, "leaver").await?;
+    ensure!(left == Some(json!([{"ip": "192.0.2.77"}])), "{left:?}");
+    world.served("stayer.paris.lb.example.net", "stayer").await?;
 
     world.join("tokyo", spec).await?;
     world.ready("tokyo").await?;
     world.served("leaver.tokyo.lb.example.net", "leaver").await?;
-    tokyo.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
+    remove(&tokyo, &leaver).await?;
+    remove(&world.kubectl("paris")?, &stayer).await
+}
+
+/// A host of several clusters.
+const SHARED: &str = "shared.example.com";
+
+fn path(kubectl: &Kubectl) -> String {
+    kubectl.kubeconfig().to_string_lossy().into_owned()
+}
+
+/// How many pods of the cluster that stays answered.
+fn stayer_pods(report: &Report) -> usize {
+    report.by.keys().filter(|by| by.contains("stayer")).count()
+}
+
+/// The entries of the status of an Ingress, if there are any.
+async fn status(kubectl: &Kubectl, ingress: &str) -> Result<Option<Value>> {
+    let entries = kubectl.get(&["ingress", ingress]).await?["status"]["loadBalancer"]["ingress"].clone();
+    Ok(Some(entries).filter(|entries| entries.as_array().is_some_and(|entries| !entries.is_empty())))
+}
+
+/// Nothing of ours stays of the cluster tokyo on either side.
+async fn nothing_left(lb: &Kubectl, tokyo: &Kubectl) -> Result<()> {
+    for (label, kinds) in [
+        ("app.kubernetes.io/managed-by=portolan-agent", "services"),
+        (
+            "app.kubernetes.io/name=portolan-agent",
+            "clusterroles,clusterrolebindings,ingressclasses,pods,deployments",
+        ),
+        ("app.kubernetes.io/part-of=portolan", "namespaces,serviceaccounts,roles,rolebindings"),
+    ] {
+        let left = tokyo.run(&["get", kinds, "-A", "-l", label, "-o", "name"]).await?;
+        ensure!(left.is_empty(), "in the member cluster: {left}");
+    }
+    let namespaces = tokyo.run(&["get", "namespaces", "-o", "name"]).await?;
+    ensure!(!namespaces.contains("portolan"), "{namespaces}");
+    let made =
+        "clusters.portolan.dev,namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicybindings";
+    let left = lb.run(&["get", made, "-o", "name"]).await?;
+    ensure!(!left.contains("tokyo"), "in the LB cluster: {left}");
+    let written =
+        "httploadbalancers,upstreampools,nodesets,endpointslices,serviceaccounts,rolebindings,leases,secrets";
+    let left = lb.run(&["get", written, "-n", "tenant-tokyo", "-o", "name"]).await?;
+    ensure!(left.is_empty(), "in the LB cluster: {left}");
     Ok(())
 }
 
@@ -59,9 +164,10 @@ pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()
     lb.apply(&app.manifests()).await?;
     world.served("home.lb.lb.example.net", "home").await?;
     lb.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
-    lb.run(&["delete", "clusters.portolan.dev", "lb", "--timeout=60s"]).await?;
-    lb.run(&["delete", "namespace", "portolan-agent", "--timeout=60s"]).await?;
-    Ok(())
+    let both = path(&lb);
+    world.portolan(&["leave", "lb", "--kubeconfig", &both, "--member-kubeconfig", &both]).await?;
+    // What is the LB cluster's own is there still.
+    world.ready("paris").await
 }
 
 /// The ports of the proxies' Service follow the listeners; what is in force goes on.

@@ -1,0 +1,87 @@
+//! `portolan leave`: a cluster leaves the fleet, and nothing of ours stays in it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use portolan_controller::join::Server;
+use portolan_controller::join::leave::GRACE;
+
+use crate::print;
+
+/// Take a cluster out of the fleet: out of the LB cluster, and what the agent made out of the member cluster.
+///
+/// The LB cluster comes first. With its Cluster go the namespace tenant-<cluster>, the account and all rights; hosts that other clusters serve too go
+/// on there, and its own are not found any more. In the member cluster then go the agent, the node ports that it made, the generated names in
+/// the statuses of Ingresses, and its namespace, rights and IngressClass. Ingresses stay, and what others wrote. No request is lost of hosts that
+/// are served elsewhere: those under way have ten seconds before node ports go. What is gone already is passed over, so that it can be done again.
+///
+/// Without --member-kubeconfig and --member-context the LB cluster alone is left.
+#[derive(Args)]
+pub(crate) struct LeaveArgs {
+    /// The name of its Cluster in the LB cluster.
+    cluster: String,
+    /// How to reach the LB cluster. Without it, as kubectl does: by $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of it other than its current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// How to reach the member cluster. Without it, as kubectl does.
+    #[arg(long, value_name = "FILE")]
+    member_kubeconfig: Option<PathBuf>,
+    /// A context of it other than its current one.
+    #[arg(long, value_name = "CONTEXT")]
+    member_context: Option<String>,
+    /// The member cluster alone: the LB cluster has forgotten it already, or is lost. Its hosts are not served from then on.
+    #[arg(long, conflicts_with_all = ["kubeconfig", "context"])]
+    member_only: bool,
+}
+
+pub(crate) fn leave(args: LeaveArgs) -> anyhow::Result<ExitCode> {
+    portolan_certs::install_provider().context("cannot use the cryptography library")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
+    let cluster = &args.cluster;
+    let member = if args.member_kubeconfig.is_some() || args.member_context.is_some() {
+        Some(Server::of(args.member_kubeconfig, args.member_context).await?)
+    } else {
+        None
+    };
+    anyhow::ensure!(
+        !args.member_only || member.is_some(),
+        "--member-only: say which with --member-kubeconfig or --member-context"
+    );
+    if let Some(member) = &member {
+        // Before anything goes: it may be the kubeconfig of another one.
+        let belongs = member.membership().await?.map(|membership| membership.cluster);
+        anyhow::ensure!(
+            belongs.as_ref().is_none_or(|name| name == cluster),
+            "this member cluster has joined as Cluster {:?}, not {cluster:?}",
+            belongs.unwrap_or_default()
+        );
+    }
+    // Where nobody can be told any more, the rest goes all the same.
+    let gone = |what: &str| drop(print::out(&format!("gone: {what}\n")));
+    let mut grace = Duration::ZERO;
+    if !args.member_only {
+        let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
+        if lb_cluster.forget(cluster, gone).await? {
+            grace = GRACE;
+        } else {
+            print::err(&format!("the LB cluster has nothing of a Cluster {cluster}\n"));
+        }
+    }
+    match member {
+        Some(member) => member.clear(cluster, grace, gone).await?,
+        None => print::err(&format!(
+            "the agent and what it made stay in the member cluster until: portolan leave {cluster} --member-only --member-kubeconfig <file>\n"
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
