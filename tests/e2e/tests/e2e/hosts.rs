@@ -297,7 +297,6 @@ fn a_cluster_that_gets_nothing_takes_no_turns() {
     }
 }
 
-/// What was sent to one cluster is not sent to another that redirects, whatever backends stand beside its redirect.
 /// A link that is cut takes all endpoints of a cluster with it; three tries would not find them all.
 #[test]
 fn a_retry_goes_to_another_cluster() {
@@ -315,6 +314,7 @@ fn a_retry_goes_to_another_cluster() {
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["alive"], "{counts:?}");
 }
 
+/// What was sent to one cluster is not sent to another that redirects, whatever backends stand beside its redirect.
 #[test]
 fn a_retry_goes_to_no_cluster_that_redirects() {
     let alive = Echo::start("alive");

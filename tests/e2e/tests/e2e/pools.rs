@@ -65,6 +65,25 @@ fn a_failed_connect_tries_another_endpoint() {
     assert_eq!(line["status"], 200);
 }
 
+/// A node's port leads to another pod the next time, so the only endpoint is tried again; not after a timeout, for which the client has waited.
+#[test]
+fn a_failed_connect_is_tried_again_where_no_other_endpoint_is() {
+    let tls = "tls: {serverName: web.test, insecureSkipVerify: true}\n";
+    let policy = "---\napiVersion: portolan.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: brief, namespace: tenant-paris}\nspec:\n  \
+                  targetRefs: [{kind: HTTPLoadBalancer, name: web}]\n  timeouts: {connect: 300ms}\n";
+    for (what, status, connections) in [("closed", 502, 3), ("silent", 504, 1)] {
+        let upstream = RawUpstream::start(move |mut client, _| {
+            if what == "silent" {
+                let _ = client.rest();
+            }
+        });
+        let text = web(&pool("paris", "web", &[upstream.address()], tls)) + policy;
+        let portolan = Portolan::start(&[("fleet.yaml", text)]);
+        let reply = portolan.get(WEB, "/").send();
+        assert_eq!((reply.status, upstream.connections()), (status, connections), "{what}: {reply:?}");
+    }
+}
+
 /// Answers one request on each connection as if it kept it, and closes it when the next one arrives.
 fn closes_when_reused() -> (RawUpstream, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
