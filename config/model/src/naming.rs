@@ -1,9 +1,13 @@
-//! Generated host names: `<label>.<cluster>.<lb domain>`.
+//! Names that more than one program has to know: generated host names, `<label>.<cluster>.<lb domain>`, and those of companions, the `Service`s
+//! that agents make beside others for their node ports.
 
 use sha2::{Digest, Sha256};
 
-/// Longest label, RFC 1035 §2.3.4.
+/// Longest label, RFC 1035 §2.3.4; so long a `Service` may be called as well.
 const LABEL: usize = 63;
+
+/// What a companion is called after its `Service`.
+const COMPANION: &str = "-portolan";
 
 /// The labels that an origin may get, best first: its own, then marked ever longer, for the case that somebody is called as
 /// a mark would have it.
@@ -23,6 +27,38 @@ pub fn is_generated(host: &str, cluster: &str, kind: &str, namespace: &str, name
     second == cluster && labels(kind, namespace, name).any(|own| own == label)
 }
 
+/// The companion of a `Service`, in its namespace.
+pub fn companion(service: &str) -> String {
+    let mut name = fit(service.to_owned(), LABEL - COMPANION.len());
+    name.push_str(COMPANION);
+    name
+}
+
+/// The `Service` whose companion is called so, of those that own it. One that was left without an owner is called like a companion. A copy
+/// that somebody made under another name belongs to nobody.
+pub fn companion_owner<'a>(name: &'a str, owners: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut owners = owners.into_iter().peekable();
+    match owners.peek() {
+        Some(_) => owners.find(|owner| companion(owner) == name),
+        None => name.strip_suffix(COMPANION),
+    }
+}
+
+/// A name of so many bytes at most: what would be longer is cut, and ends in ten hexadecimal digits of the SHA-256 of the whole.
+pub fn fit(full: String, limit: usize) -> String {
+    if full.len() <= limit {
+        return full;
+    }
+    let mark = hex(&full, 5);
+    let cut = full.get(..limit - 1 - mark.len()).unwrap_or(&full);
+    format!("{}-{mark}", cut.trim_end_matches(['-', '.']))
+}
+
+/// The first so many bytes of the SHA-256 of a text.
+pub fn hex(text: &str, bytes: usize) -> String {
+    Sha256::digest(text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The label that an origin asks for: its name in lower case, dots turned into dashes; a name that makes no valid label,
 /// or a longer one than 63 bytes, is cut and marked as by [`distinct_label`].
 fn label(kind: &str, namespace: &str, name: &str) -> String {
@@ -36,8 +72,7 @@ fn distinct_label(kind: &str, namespace: &str, name: &str) -> String {
 }
 
 fn marked_label(kind: &str, namespace: &str, name: &str, bytes: usize) -> String {
-    let digest = Sha256::digest(format!("{kind}/{namespace}/{name}"));
-    let mark: String = digest.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect();
+    let mark = hex(&format!("{kind}/{namespace}/{name}"), bytes);
     let wanted = plain(name);
     let cut = wanted.get(..LABEL - 1 - mark.len()).unwrap_or(&wanted).trim_end_matches('-');
     format!("{cut}-{mark}")
@@ -87,6 +122,29 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_generated(host, "paris", "Ingress", "a", "shop"), expected, "{host}");
+        }
+    }
+    #[test]
+    fn a_companion_is_called_after_its_service() {
+        let long = "x".repeat(63);
+        assert_eq!(companion("web"), "web-portolan");
+        assert_eq!(companion(&long).len(), 63);
+        assert!(companion(&long).ends_with("-portolan"));
+        assert_ne!(companion(&long), companion(&long[1..]));
+
+        let (cut, other) = (companion(&long), format!("{}-0123456789-portolan", &long[..43]));
+        for (name, owners, expected) in [
+            ("web-portolan", &["web"][..], Some("web")),
+            ("web-portolan", &["other", "web"], Some("web")),
+            ("web-portolan", &["other"], None),
+            ("my-copy", &["web"], None),
+            ("my-own", &[], None),
+            ("left-portolan", &[], Some("left")),
+            ("web-1-portolan", &["web-12"], None),
+            (&cut, &[&long], Some(&*long)),
+            (&other, &[&long], None),
+        ] {
+            assert_eq!(companion_owner(name, owners.iter().copied()), expected, "{name}: {owners:?}");
         }
     }
 }

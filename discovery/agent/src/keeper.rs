@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Service as ServiceObject;
+use portolan_model::naming;
+
 use self::place::{FoundShelves, Users};
 use crate::ledger::{Ledger, Next, Op, Outcome, Pace, Want};
 use crate::names;
@@ -31,7 +34,6 @@ use crate::translate::{self, PoolSource, companion, pool};
 use crate::view::{
     Change, Ingress, IngressClass, Key, Name, Node, Service, Settings, Shelf, Slice, StatusEntry, View,
 };
-use k8s_openapi::api::core::v1::Service as ServiceObject;
 
 /// What was refused for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
 const STANDS: Duration = Duration::from_secs(5);
@@ -464,7 +466,7 @@ fn described(source: &Source) -> String {
 }
 
 fn companion_of(service: &Key) -> Key {
-    Key::new(Arc::clone(&service.namespace), names::companion(&service.name))
+    Key::new(Arc::clone(&service.namespace), naming::companion(&service.name))
 }
 
 /// The ports that a companion is to have now, and whether that only takes away what is not used any more. Until nothing else is to change, it keeps

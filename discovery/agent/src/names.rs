@@ -3,16 +3,13 @@
 //! The names of namespaces have no dots, so `a-b/c` and `a/b-c` never meet. What would be too long is cut, and ends in ten hexadecimal
 //! digits of the SHA-256 of the whole. Cost: one allocation, and a hash where it is cut.
 
-use sha2::{Digest, Sha256};
+use portolan_model::naming::{fit, hex};
 
 /// The longest value of a label; a pool's name is one.
 const LABEL: usize = 63;
 
 /// The longest name of an object.
 const OBJECT: usize = 253;
-
-/// What a companion is called after its `Service`.
-const COMPANION: &str = "-portolan";
 
 /// The one `NodeSet`.
 pub const NODE_SET: &str = "nodes";
@@ -39,7 +36,7 @@ pub fn resource_pool(namespace: &str, kind: &str, name: &str) -> String {
 
 /// The copy of an `EndpointSlice` for a pool.
 pub fn slice(pool: &str, namespace: &str, name: &str) -> String {
-    format!("{pool}.{}", mark(&format!("{namespace}/{name}")))
+    format!("{pool}.{}", hex(&format!("{namespace}/{name}"), 5))
 }
 
 /// The pool whose slices are called so.
@@ -52,32 +49,6 @@ pub fn secret(namespace: &str, name: &str) -> String {
     fit(format!("secret.{namespace}.{name}"), OBJECT)
 }
 
-/// The companion of a `Service`, in its namespace.
-pub fn companion(service: &str) -> String {
-    let mut name = fit(service.to_owned(), LABEL - COMPANION.len());
-    name.push_str(COMPANION);
-    name
-}
-
-/// The `Service` that has a companion of that name, as far as the name says so.
-pub fn owner_by_name(companion: &str) -> Option<&str> {
-    companion.strip_suffix(COMPANION)
-}
-
-fn fit(full: String, limit: usize) -> String {
-    if full.len() <= limit {
-        return full;
-    }
-    let mark = mark(&full);
-    let cut = full.get(..limit - 1 - mark.len()).unwrap_or(&full);
-    format!("{}-{mark}", cut.trim_end_matches(['-', '.']))
-}
-
-fn mark(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,16 +58,12 @@ mod tests {
         assert_eq!(load_balancer("shop", "web"), "ingress.shop.web");
         assert_eq!(service_pool("shop", "web", "80"), "service.shop.web.80");
         assert_eq!(secret("shop", "tls"), "secret.shop.tls");
-        assert_eq!(companion("web"), "web-portolan");
         assert_ne!(load_balancer("a-b", "c"), load_balancer("a", "b-c"));
         assert_ne!(slice("service.a.b.80", "a", "b-x1"), slice("service.a.b.80", "a", "b-x2"));
 
         let long = "x".repeat(63);
         assert_eq!(service_pool("shop", &long, "80").len(), 63);
         assert_ne!(service_pool("shop", &long, "80"), service_pool("shop", &long, "81"));
-        assert_eq!(companion(&long).len(), 63);
-        assert!(companion(&long).ends_with("-portolan"));
-        assert_ne!(companion(&long), companion(&long[1..]));
         assert_eq!(load_balancer("shop", &"y".repeat(253)).len(), 253);
         assert!(slice(&service_pool("shop", &long, "80"), "shop", "s").len() <= OBJECT);
 

@@ -15,8 +15,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use portolan_model::naming;
+
 pub use self::kinds::*;
-use crate::names;
 
 /// A name that is shared.
 pub type Name = Arc<str>;
@@ -269,7 +270,7 @@ impl View {
             // A changed Service may get the companion that it did not get before.
             refused_companions.remove(key);
             // One that is not ours may be in the way.
-            let named = names::owner_by_name(&key.name).map(Name::from);
+            let named = naming::companion_owner(&key.name, []).map(Name::from);
             let owner = |service: Option<&Service>| service?.companion.as_ref().map(|it| Arc::clone(&it.of));
             for owner in [owner(old.as_ref()), owner(new), named].into_iter().flatten() {
                 let owner = Key { namespace: Arc::clone(&key.namespace), name: owner };

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use portolan_api::kinds::Reach;
 use portolan_model::host::HostName;
+use portolan_model::naming;
 
 use super::status::{self, Own};
 use super::{PoolSource, Refusal, pool};
@@ -178,7 +179,7 @@ impl<'a> Resolver<'a> {
             );
             return Err(Some(port.number));
         }
-        let name = names::companion(&key.name);
+        let name = naming::companion(&key.name);
         let companion = Key::new(key.namespace.clone(), name.as_str());
         match self.view.services.get(&companion) {
             Some(found) if found.companion.is_none() => {

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Service as Object, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use portolan_model::naming;
 use serde::Serialize;
 
-use crate::names;
 use crate::objects::metadata;
 use crate::view::{Key, Port, PortRef, Service, ServiceKind};
 
@@ -65,7 +65,7 @@ fn used_ports<'a>(service: &'a Service, used: &BTreeSet<u16>) -> impl Iterator<I
 
 /// The object to apply.
 pub fn object(key: &Key, service: &Service, used: &BTreeSet<u16>) -> Object {
-    let mut metadata = metadata(&names::companion(&key.name));
+    let mut metadata = metadata(&naming::companion(&key.name));
     metadata.namespace = Some(key.namespace.to_string());
     metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),

@@ -11,6 +11,7 @@ use portolan_api::kinds::{
     Protocol, Reach, TCPProbe, UpstreamPoolSpec,
 };
 use portolan_model::host::HostName;
+use portolan_model::naming;
 
 use super::status::Own;
 use super::{PoolSource, Refusal, backend};
@@ -134,7 +135,7 @@ fn node_port(view: &View, key: &Key, service: &Service, port: &Port) -> Option<N
         let nodes = service.local.then(|| local_nodes(view, key, &port.name));
         return Some(NodePort { port: port.node_port, nodes });
     }
-    let companion = Key::new(key.namespace.clone(), names::companion(&key.name));
+    let companion = Key::new(key.namespace.clone(), naming::companion(&key.name));
     let companion = view.services.get(&companion).filter(|it| it.companion.is_some())?;
     Some(NodePort { port: node_port_of(companion, port.number)?, nodes: None })
 }

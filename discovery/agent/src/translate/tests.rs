@@ -3,6 +3,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1 as networking;
 use portolan_api::Names;
 use portolan_api::kinds::{PathMatchType, Reach, UpstreamPoolSpec};
+use portolan_model::naming;
 use serde_json::{Value, json};
 
 use super::class::{self, Owner};
@@ -65,7 +66,7 @@ impl World {
             .map(|(port, node)| json!({ "port": port, "nodePort": node, "protocol": "TCP" }))
             .collect();
         self.put_service(
-            &format!("{namespace}/{}", names::companion(name)),
+            &format!("{namespace}/{}", naming::companion(name)),
             json!({
                 "metadata": {
                     "labels": { "app.kubernetes.io/managed-by": "portolan-agent" },

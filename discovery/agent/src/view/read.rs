@@ -13,12 +13,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use portolan_api::Names;
 use portolan_api::contract::{AGENT, MANAGED_BY_LABEL};
 use portolan_api::kinds::Cluster;
+use portolan_model::naming;
 
 use super::{
     Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, PathKind, Port, PortRef,
     Rule, Service, ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
 };
-use crate::names;
 use crate::objects::{digest, version};
 
 /// The label of an `EndpointSlice` that names its `Service`.
@@ -126,21 +126,15 @@ pub fn service(object: &core::Service, names: &mut Names) -> Service {
     Service { companion: companion(meta, &read), ..read }
 }
 
-/// Whose companion it is: it has our label, and an owner whose companion is called so; or it was left without an owner, and is called
-/// like one. A copy of a companion that somebody made under another name is none.
+/// Whose companion it is: what has our label may also be a copy that somebody made of one.
 fn companion(meta: &ObjectMeta, read: &Service) -> Option<Companion> {
     if label(meta, MANAGED_BY_LABEL) != Some(AGENT) {
         return None;
     }
     let called = meta.name.as_deref()?;
     let mut owners = meta.owner_references.iter().flatten().filter(|owner| owner.kind == "Service");
-    let (of, uid) = match owners.clone().next() {
-        Some(_) => {
-            let owner = owners.find(|owner| names::companion(&owner.name) == called)?;
-            (&*owner.name, &*owner.uid)
-        }
-        None => (names::owner_by_name(called)?, ""),
-    };
+    let of = naming::companion_owner(called, owners.clone().map(|owner| owner.name.as_str()))?;
+    let uid = owners.find(|owner| owner.name == of).map_or("", |owner| owner.uid.as_str());
     let shape = crate::translate::companion::seen(read, uid);
     Some(Companion { of: of.into(), digest: digest(&shape), version: version(meta) })
 }
