@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use portolan_controller::join::{Credential, JoinError, Server, Url, credential, manifests};
+use portolan_controller::join::leave::Membership;
+use portolan_controller::join::{Credential, Server, Url, credential, manifests};
 
 use crate::print;
 
@@ -37,7 +38,7 @@ pub(crate) struct JoinArgs {
     /// A context of it other than its current one.
     #[arg(long, value_name = "CONTEXT", requires = "member_kubeconfig")]
     member_context: Option<String>,
-    /// Apply it though the member cluster has joined as another Cluster. Its generated host names change with that.
+    /// Apply it though the member cluster has joined as another Cluster, or by another URL, which may be that of another LB cluster.
     #[arg(long, requires = "apply")]
     replace: bool,
 }
@@ -69,18 +70,19 @@ async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whoever mixes up two clusters would have all hosts of one move to the names of the other.
-async fn belongs_nowhere_else(member: &Server, to: &Credential, replace: bool) -> Result<(), JoinError> {
-    match member.membership().await? {
-        Some(before) if before.cluster != to.cluster && !replace => Err(JoinError::Belongs(before.cluster)),
-        Some(before) if (&before.cluster, &before.server) != (&to.cluster, &to.server) => {
-            let (old, new) = (&before.cluster, &to.cluster);
-            print::err(&format!(
-                "portolan: until now it was Cluster {old} of {}, from now on Cluster {new} of {}\n",
-                before.server, to.server
-            ));
-            Ok(())
-        }
-        Some(_) | None => Ok(()),
+/// Whoever mixes up two clusters would have all hosts of one move to the names of the other, or to another LB cluster.
+async fn belongs_nowhere_else(member: &Server, to: &Credential, replace: bool) -> anyhow::Result<()> {
+    let Some(before) = member.membership().await? else { return Ok(()) };
+    if before.is(&to.cluster, Some(&to.server)) {
+        return Ok(());
     }
+    let now = Membership { cluster: to.cluster.clone(), server: to.server.clone() };
+    anyhow::ensure!(
+        replace,
+        "this member cluster has joined as {before}, not as {now}; `portolan leave {}` first, or say --replace: it is served as the latter alone \
+         then",
+        before.cluster
+    );
+    print::err(&format!("portolan: until now it was {before}, from now on {now}\n"));
+    Ok(())
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use portolan_controller::join::Server;
 use portolan_controller::join::leave::GRACE;
+use portolan_controller::join::{Server, Url};
 
 use crate::print;
 
@@ -29,6 +29,9 @@ pub(crate) struct LeaveArgs {
     /// A context of it other than its current one.
     #[arg(long)]
     context: Option<String>,
+    /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    server: Option<Url>,
     /// How to reach the member cluster. Without it, as kubectl does.
     #[arg(long, value_name = "FILE")]
     member_kubeconfig: Option<PathBuf>,
@@ -57,20 +60,31 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
         !args.member_only || member.is_some(),
         "--member-only: say which with --member-kubeconfig or --member-context"
     );
+    let lb_cluster = match args.member_only {
+        true => None,
+        false => Some(Server::of(args.kubeconfig, args.context).await?),
+    };
     if let Some(member) = &member {
-        // Before anything goes: it may be the kubeconfig of another one.
-        let belongs = member.membership().await?.map(|membership| membership.cluster);
-        anyhow::ensure!(
-            belongs.as_ref().is_none_or(|name| name == cluster),
-            "this member cluster has joined as Cluster {:?}, not {cluster:?}",
-            belongs.unwrap_or_default()
-        );
+        // Before anything goes: either may be the kubeconfig of another one.
+        let said = args.server.map(|url| url.to_string());
+        let server = said.as_deref().or_else(|| lb_cluster.as_ref().map(Server::url));
+        if let Some(joined) = member.membership().await? {
+            anyhow::ensure!(
+                joined.is(cluster, None),
+                "this member cluster has joined as {joined}, not {cluster:?}"
+            );
+            anyhow::ensure!(
+                joined.is(cluster, server),
+                "this member cluster has joined as {joined}, not of {}; if both lead to the same LB cluster, say --server {}",
+                server.unwrap_or_default(),
+                joined.server
+            );
+        }
     }
     // Where nobody can be told any more, the rest goes all the same.
     let gone = |what: &str| drop(print::out(&format!("gone: {what}\n")));
     let mut grace = Duration::ZERO;
-    if !args.member_only {
-        let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
+    if let Some(lb_cluster) = &lb_cluster {
         if lb_cluster.forget(cluster, gone).await? {
             grace = GRACE;
         } else {

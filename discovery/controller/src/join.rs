@@ -58,11 +58,6 @@ pub enum JoinError {
     /// The URL of a kubeconfig, as a member cluster is to use it.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// The member cluster is in the fleet already.
-    #[error(
-        "this member cluster has joined as Cluster {0:?}; `portolan leave {0}` first, or say --replace: its hosts move to other names then"
-    )]
-    Belongs(String),
     /// Nobody declared that cluster.
     #[error("the LB cluster has no Cluster {cluster:?}{}; apply one first", known(.there))]
     NoCluster {
@@ -117,6 +112,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// By which URL it is reached, without a slash at its end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The one that a kubeconfig says; without, that of `$KUBECONFIG` or `~/.kube/config`. rustls' process-wide provider has to be
     /// installed.
     pub async fn of(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Self, JoinError> {

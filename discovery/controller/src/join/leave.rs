@@ -9,6 +9,7 @@
 //! which go last. Each half may be done alone, and again: what is not there is passed over. Of the member cluster nothing goes but what
 //! the agent made, or was made for it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -55,6 +56,20 @@ pub struct Membership {
     pub cluster: String,
     /// The URL of the LB cluster's API server.
     pub server: String,
+}
+
+impl Membership {
+    /// Whether it is that cluster of the LB cluster at that URL; of any LB cluster without one. The name alone says little: two LB clusters
+    /// may each have a `Cluster` of it.
+    pub fn is(&self, cluster: &str, server: Option<&str>) -> bool {
+        self.cluster == cluster && server.is_none_or(|server| self.server == server)
+    }
+}
+
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster {:?} of {}", self.cluster, self.server)
+    }
 }
 
 impl Server {
@@ -322,6 +337,22 @@ mod tests {
         for odd in [json!({}), json!({ "cluster": "" }), json!({ "cluster": "/w==" })] {
             assert_eq!(membership(&secret(odd.clone())), None, "{odd}");
         }
+    }
+
+    /// Regression: what bore the same name in another LB cluster counted as the same.
+    #[test]
+    fn a_cluster_is_known_by_its_name_and_its_lb_cluster() {
+        let joined = Membership { cluster: "paris".into(), server: "https://prod".into() };
+        for (cluster, server, expected) in [
+            ("paris", Some("https://prod"), true),
+            ("paris", Some("https://staging"), false),
+            ("tokyo", Some("https://prod"), false),
+            ("paris", None, true),
+            ("tokyo", None, false),
+        ] {
+            assert_eq!(joined.is(cluster, server), expected, "{cluster} of {server:?}");
+        }
+        assert_eq!(joined.to_string(), "Cluster \"paris\" of https://prod");
     }
 
     #[test]

@@ -82,6 +82,19 @@ pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()>
     let mistaken = world.portolan(&[&["join", "paris", "--apply"], &sides[..]].concat()).await;
     ensure!(mistaken.is_err_and(|error| error.to_string().contains("joined as Cluster \"tokyo\"")));
 
+    // The same name in another LB cluster, as far as the URL says.
+    let elsewhere = ["--server", "https://lb.invalid:6443"];
+    for (args, flag) in
+        [(&["join", "tokyo", "--apply"][..], "--replace"), (&["leave", "tokyo"], "--server https://")]
+    {
+        let mistaken = world.portolan(&[args, &sides, &elsewhere].concat()).await;
+        let said = mistaken.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(
+            said.contains("joined as Cluster \"tokyo\" of https://") && said.contains(flag),
+            "{args:?}: {said}"
+        );
+    }
+
     for command in ["join", "leave"] {
         let mistaken = world.portolan(&[command, "paris", "--kubeconfig", &of_tokyo]).await;
         let said = mistaken.err().map(|error| error.to_string()).unwrap_or_default();
