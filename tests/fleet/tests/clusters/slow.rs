@@ -302,9 +302,7 @@ async fn agent_memory(world: &World) -> Result<String> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let path = entry.path();
         let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if !world.agent().file_name().is_some_and(|file| file.to_string_lossy().starts_with(name.trim()))
-            || name.trim().is_empty()
-        {
+        if world.agent().file_name().is_none_or(|file| file.to_string_lossy() != name.trim()) {
             continue;
         }
         let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
