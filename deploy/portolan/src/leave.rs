@@ -1,12 +1,11 @@
 //! `portolan leave`: a cluster leaves the fleet, and nothing of ours stays in it.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use portolan_controller::join::leave::GRACE;
 use portolan_controller::join::{Server, Url};
 
 use crate::print;
@@ -16,7 +15,8 @@ use crate::print;
 /// The LB cluster comes first. With its Cluster go the namespace tenant-<cluster>, the account and all rights; hosts that other clusters serve too go
 /// on there, and its own are not found any more. In the member cluster then go the agent, the node ports that it made, the generated names in
 /// the statuses of Ingresses, and its namespace, rights and IngressClass. Ingresses stay, and what others wrote. No request is lost of hosts that
-/// are served elsewhere: those under way have ten seconds before node ports go. What is gone already is passed over, so that it can be done again.
+/// are served elsewhere: those under way have ten seconds before node ports go. What is gone already is passed over, so that it can be done again; where
+/// there was nothing at all, that is an error.
 ///
 /// Without --member-kubeconfig and --member-context the LB cluster alone is left.
 #[derive(Args)]
@@ -81,21 +81,35 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    // Where nobody can be told any more, the rest goes all the same.
-    let gone = |what: &str| drop(print::out(&format!("gone: {what}\n")));
-    let mut grace = Duration::ZERO;
+    let any = Cell::new(false);
+    let gone = |what: &str| {
+        any.set(true);
+        // Where nobody can be told any more, the rest goes all the same.
+        drop(print::out(&format!("gone: {what}\n")));
+    };
+    let stays = |what: &String| {
+        print::err(&format!("{what} stays: it bears the name, but no Cluster {cluster} owns it\n"));
+    };
     if let Some(lb_cluster) = &lb_cluster {
-        if lb_cluster.forget(cluster, gone).await? {
-            grace = GRACE;
-        } else {
+        lb_cluster.forget(cluster, gone, stays).await?;
+        if !any.get() {
             print::err(&format!("the LB cluster has nothing of a Cluster {cluster}\n"));
         }
     }
     match member {
-        Some(member) => member.clear(cluster, grace, gone).await?,
-        None => print::err(&format!(
+        Some(member) => member.clear(cluster, gone).await?,
+        None if any.get() => print::err(&format!(
             "the agent and what it made stay in the member cluster until: portolan leave {cluster} --member-only --member-kubeconfig <file>\n"
         )),
+        None => {}
+    }
+    if !any.get() {
+        let there = match &lb_cluster {
+            Some(lb_cluster) => lb_cluster.clusters().await?.join(", "),
+            None => String::new(),
+        };
+        let known = if there.is_empty() { there } else { format!("; the LB cluster has {there}") };
+        anyhow::bail!("there was nothing of a Cluster {cluster:?}{known}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,11 +17,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::core::DeserializeGuard;
 use kube::discovery::{Scope, pinned_kind};
-use kube::{Client, Config};
+use kube::{Client, Config, ResourceExt};
 use portolan_api::YamlError;
+use portolan_api::kinds::Cluster;
 use serde_json::Value;
 
 pub use self::credential::{Credential, credential};
@@ -84,6 +86,15 @@ pub enum JoinError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Generated names that stay where they are.
+    #[error("{count} of the statuses could not be written, so do this again")]
+    Unwritten {
+        /// How many.
+        count: usize,
+        /// Why the first one of them.
+        #[source]
+        first: Box<JoinError>,
+    },
     /// The server handed out no token.
     #[error("the LB cluster made no token for the account {0}")]
     NoToken(String),
@@ -131,6 +142,16 @@ impl Server {
             Ok(client) => Ok(Self { client, url, authority }),
             Err(error) => Err(JoinError::Connect(url, error.into())),
         }
+    }
+
+    /// The names of its `Cluster`s; the first of them, where they are many.
+    pub async fn clusters(&self) -> Result<Vec<String>, JoinError> {
+        let clusters = Api::<DeserializeGuard<Cluster>>::all(self.client.clone());
+        let listed = clusters.list_metadata(&ListParams::default().limit(20)).await;
+        let wrong = |error| {
+            JoinError::Request(format!("cannot list the Clusters of {}", self.url), Refusal::from(error))
+        };
+        Ok(listed.map_err(wrong)?.iter().map(ResourceExt::name_any).collect())
     }
 
     /// Applies manifests there, in their order, by server-side apply. What each is called is told as it is done.

@@ -6,10 +6,10 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, NamedCluster};
 use kube::core::DeserializeGuard;
-use kube::{Client, Config, ResourceExt};
+use kube::{Client, Config};
 use portolan_api::contract::AGENT;
 use portolan_api::kinds::Cluster;
 use portolan_model::id::tenant_namespace;
@@ -60,8 +60,7 @@ pub async fn credential(
     match clusters.get_opt(cluster).await {
         Ok(Some(_)) => {}
         Ok(None) => {
-            let there = clusters.list(&ListParams::default().limit(20)).await.map_err(reading())?;
-            let there = there.iter().map(ResourceExt::name_any).collect();
+            let there = server.clusters().await?;
             return Err(JoinError::NoCluster { cluster: cluster.to_owned(), there });
         }
         // The kind itself is not known there: of an object that is not there it would have said which.

@@ -10,7 +10,7 @@
 //! the agent made, or was made for it.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -18,6 +18,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, IngressLoadBalancerIngress};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
@@ -27,6 +28,7 @@ use portolan_model::id::tenant_namespace;
 use portolan_model::naming;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{JoinError, MANAGER, Server};
 use crate::refusal::Refusal;
@@ -36,8 +38,9 @@ use crate::tenant::cluster_wide;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// From the end of the `Cluster` to that of the node ports: requests that proxies sent there end meanwhile.
-pub const GRACE: Duration = Duration::from_secs(10);
+/// From the end of the agent to that of the node ports: requests that proxies sent there end meanwhile. It is kept whichever half was done
+/// when, for nobody knows here since when the LB cluster sends nothing.
+const GRACE: Duration = Duration::from_secs(10);
 /// An agent that was told to end and did not renew its `Lease` for so long writes no more, though its pod stays: its node is gone, say.
 const SILENT: Duration = Duration::from_secs(30);
 /// What of the agent has which label, by its chart and by `portolan join`.
@@ -81,8 +84,14 @@ impl Server {
         Ok(secret.as_ref().and_then(membership))
     }
 
-    /// Takes a cluster out of this LB cluster, and says whether there was anything of it. What goes is told as it does.
-    pub async fn forget(&self, cluster: &str, mut gone: impl FnMut(&str)) -> Result<bool, JoinError> {
+    /// Takes a cluster out of this LB cluster. What goes is told to `gone` as it does, and to `stays` what bears the cluster's name, but is not
+    /// the cluster's.
+    pub async fn forget(
+        &self,
+        cluster: &str,
+        mut gone: impl FnMut(&str),
+        stays: impl FnMut(&String),
+    ) -> Result<(), JoinError> {
         let clusters = Api::<DeserializeGuard<Cluster>>::all(self.client.clone());
         match clusters.list_metadata(&ListParams::default().limit(1)).await {
             // Not the LB cluster: that nothing is there says nothing.
@@ -91,30 +100,20 @@ impl Server {
             }
             Ok(_) | Err(_) => {}
         }
-        let mut left = made_for(&self.client, cluster).await?;
-        let any = !left.is_empty();
+        let Made { its: mut left, others } = made_for(&self.client, cluster).await?;
+        others.iter().for_each(stays);
         delete(&clusters, cluster, &DeleteParams::background()).await?;
-        let begun = Instant::now();
-        while !left.is_empty() {
-            let still = made_for(&self.client, cluster).await?;
+        until_gone(async || {
+            let still = made_for(&self.client, cluster).await?.its;
             left.iter().filter(|what| !still.contains(what)).for_each(|what| gone(what));
             left = still;
-            if begun.elapsed() > PATIENCE {
-                return Err(JoinError::NotGone { what: left.join(", "), waited: PATIENCE });
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(any)
+            Ok(left.clone())
+        })
+        .await
     }
 
-    /// Takes away from this member cluster what it has of being that cluster. Between the end of the agent and that of the node ports
-    /// `grace` passes. What goes is told as it does.
-    pub async fn clear(
-        &self,
-        cluster: &str,
-        grace: Duration,
-        mut gone: impl FnMut(&str),
-    ) -> Result<(), JoinError> {
+    /// Takes away from this member cluster what it has of being that cluster. What goes is told as it does.
+    pub async fn clear(&self, cluster: &str, mut gone: impl FnMut(&str)) -> Result<(), JoinError> {
         let client = &self.client;
         let deployments = Api::<Deployment>::namespaced(client.clone(), AGENT);
         let deleted = delete(&deployments, AGENT, &DeleteParams::background()).await?;
@@ -122,50 +121,84 @@ impl Server {
         if deleted {
             gone(&format!("Deployment {AGENT}/{AGENT}"));
         }
-        tokio::time::sleep(grace).await;
         companions(client, &mut gone).await?;
-        statuses(client, cluster, &mut gone).await?;
+        // Whatever becomes of statuses, the rest goes: they can be written again without it.
+        let written = statuses(client, cluster, &mut gone).await;
         labelled::<IngressClass>(client, &mut gone).await?;
         labelled::<ClusterRoleBinding>(client, &mut gone).await?;
         labelled::<ClusterRole>(client, &mut gone).await?;
-        // Last, since it says as what this cluster has joined: until then all this can be done again.
+        // Last, since it says as what this cluster has joined.
         let namespaces = Api::<Namespace>::all(client.clone());
-        let what = format!("Namespace {AGENT}");
-        if is_there(&namespaces, AGENT).await? {
-            delete(&namespaces, AGENT, &DeleteParams::background()).await?;
-            let begun = Instant::now();
-            while is_there(&namespaces, AGENT).await? {
-                if begun.elapsed() > PATIENCE {
-                    return Err(JoinError::NotGone { what, waited: PATIENCE });
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-            gone(&what);
+        if delete(&namespaces, AGENT, &DeleteParams::background()).await? {
+            until_gone(async || {
+                Ok(named::<Namespace>(client, AGENT).await?.map(|(what, _)| what).into_iter().collect())
+            })
+            .await?;
+            gone(&format!("Namespace {AGENT}"));
         }
-        Ok(())
+        written
     }
 }
 
-/// What there is of a cluster in the LB cluster.
-async fn made_for(client: &Client, cluster: &str) -> Result<Vec<String>, JoinError> {
+/// Looks until nothing is found any more. A look that fails is not the last: what was begun is seen to its end.
+async fn until_gone(mut look: impl AsyncFnMut() -> Result<Vec<String>, JoinError>) -> Result<(), JoinError> {
+    let begun = Instant::now();
+    loop {
+        let failure = match look().await {
+            Ok(left) if left.is_empty() => return Ok(()),
+            Ok(left) => JoinError::NotGone { what: left.join(", "), waited: PATIENCE },
+            Err(error) => error,
+        };
+        if begun.elapsed() > PATIENCE {
+            return Err(failure);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What bears the name of a cluster in the LB cluster.
+struct Made {
+    /// Its `Cluster`, and what goes with that.
+    its: Vec<String>,
+    /// What a person made, or what lost its owner.
+    others: Vec<String>,
+}
+
+async fn made_for(client: &Client, cluster: &str) -> Result<Made, JoinError> {
     let (namespace, wide) = (tenant_namespace(cluster), cluster_wide(cluster));
+    let itself = named::<DeserializeGuard<Cluster>>(client, cluster).await?;
     let there = [
-        named::<DeserializeGuard<Cluster>>(client, cluster).await?,
         named::<Namespace>(client, &namespace).await?,
         named::<ValidatingAdmissionPolicyBinding>(client, &wide).await?,
         named::<ClusterRole>(client, &wide).await?,
         named::<ClusterRoleBinding>(client, &wide).await?,
     ];
-    Ok(there.into_iter().flatten().collect())
+    let (owned, others): (Vec<_>, Vec<_>) =
+        there.into_iter().flatten().partition(|(_, meta)| is_owned(meta, cluster));
+    let what = |(what, _): (String, ObjectMeta)| what;
+    Ok(Made {
+        its: itself.into_iter().chain(owned).map(what).collect(),
+        others: others.into_iter().map(what).collect(),
+    })
 }
 
-/// What an object is called, if it is there.
-async fn named<K>(client: &Client, name: &str) -> Result<Option<String>, JoinError>
+/// Whether Kubernetes takes it away with the `Cluster`.
+fn is_owned(meta: &ObjectMeta, cluster: &str) -> bool {
+    meta.owner_references.iter().flatten().any(|owner| {
+        owner.api_version.starts_with("portolan.dev/") && owner.kind == "Cluster" && owner.name == cluster
+    })
+}
+
+/// What an object is called, and its metadata, if it is there.
+async fn named<K>(client: &Client, name: &str) -> Result<Option<(String, ObjectMeta)>, JoinError>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let there = is_there(&Api::<K>::all(client.clone()), name).await?;
-    Ok(there.then(|| format!("{} {name}", K::kind(&()))))
+    let what = format!("{} {name}", K::kind(&()));
+    match Api::<K>::all(client.clone()).get_metadata_opt(name).await {
+        Ok(found) => Ok(found.map(|found| (what, found.metadata))),
+        Err(error) => Err(failed(format!("cannot read {what}"))(error)),
+    }
 }
 
 fn membership(secret: &Secret) -> Option<Membership> {
@@ -181,28 +214,26 @@ async fn stopped(client: &Client) -> Result<(), JoinError> {
     let pods = Api::<Pod>::namespaced(client.clone(), AGENT);
     let leases = Api::<Lease>::namespaced(client.clone(), AGENT);
     let of_agent = ListParams::default().labels(&format!("{NAME_LABEL}={AGENT}"));
-    let begun = Instant::now();
-    let mut renewed = (None, begun);
-    loop {
-        let what = || format!("cannot list the pods of the namespace {AGENT}");
-        let there = pods.list(&of_agent).await.map_err(failed(what()))?;
+    let mut renewed = (None, Instant::now());
+    until_gone(async || {
+        let failed_to_list = failed(format!("cannot list the pods of the namespace {AGENT}"));
+        let there = pods.list(&of_agent).await.map_err(failed_to_list)?;
         if there.items.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let lease = leases.get_opt(AGENT).await.map_err(failed(format!("cannot read the Lease {AGENT}")))?;
         let version = lease.and_then(|lease| lease.metadata.resource_version);
         if renewed.0 != version {
             renewed = (version, Instant::now());
-        } else if renewed.1.elapsed() > SILENT {
-            return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
-            let names: Vec<_> = there.iter().map(ResourceExt::name_any).collect();
-            let what = format!("the pods {} of the agent", names.join(", "));
-            return Err(JoinError::NotGone { what, waited: PATIENCE });
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+        let silent = renewed.1.elapsed() > SILENT;
+        Ok(if silent {
+            Vec::new()
+        } else {
+            there.iter().map(|pod| format!("Pod {AGENT}/{}", pod.name_any())).collect()
+        })
+    })
+    .await
 }
 
 /// Deletes the node ports that the agent made.
@@ -210,7 +241,11 @@ async fn companions(client: &Client, gone: &mut impl FnMut(&str)) -> Result<(), 
     let labelled = ListParams::default().labels(&format!("{MANAGED_BY_LABEL}={AGENT}"));
     let all = Api::<Service>::all(client.clone());
     let all = all.list(&labelled).await.map_err(failed("cannot list Services".to_owned()))?;
-    for service in all.items.into_iter().filter(is_companion) {
+    let companions: Vec<_> = all.items.into_iter().filter(is_companion).collect();
+    if !companions.is_empty() {
+        tokio::time::sleep(GRACE).await;
+    }
+    for service in companions {
         let namespace = service.namespace().unwrap_or_default();
         let services = Api::<Service>::namespaced(client.clone(), &namespace);
         let same = Preconditions { uid: service.uid(), resource_version: None };
@@ -236,37 +271,55 @@ fn is_companion(service: &Service) -> bool {
     owners.peek().is_none() || owners.any(|owner| stem == owner.name || is_cut(&owner.name))
 }
 
-/// Takes the generated names of that cluster out of the statuses of `Ingress`es; what others wrote there stays.
+/// Takes the generated names of that cluster out of the statuses of `Ingress`es; what others wrote there stays. One that cannot be written
+/// does not hold up the others.
 async fn statuses(client: &Client, cluster: &str, gone: &mut impl FnMut(&str)) -> Result<(), JoinError> {
     let all = Api::<Ingress>::all(client.clone());
     let all = all.list(&ListParams::default()).await.map_err(failed("cannot list Ingresses".to_owned()))?;
-    for mut ingress in all {
-        let (namespace, name) = (ingress.namespace().unwrap_or_default(), ingress.name_any());
-        let ingresses = Api::<Ingress>::namespaced(client.clone(), &namespace);
-        let what = || format!("cannot write the status of Ingress {namespace}/{name}");
-        for left in (0..TRIES).rev() {
-            let Some(entries) = without_ours(&ingress, cluster) else { break };
-            // The list is one piece to the API, so it is written only if nobody else wrote it in between.
-            let patch = json!({
-                "metadata": { "resourceVersion": ingress.resource_version() },
-                "status": { "loadBalancer": { "ingress": entries } },
-            });
-            let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-            match ingresses.patch_status(&name, &params, &Patch::Merge(&patch)).await {
-                Ok(_) => {
-                    gone(&format!("the name in the status of Ingress {namespace}/{name}"));
-                    break;
-                }
-                Err(kube::Error::Api(status)) if status.code == 404 => break,
-                Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {
-                    let Some(now) = ingresses.get_opt(&name).await.map_err(failed(what()))? else { break };
-                    ingress = now;
-                }
-                Err(error) => return Err(failed(what())(error)),
-            }
+    let mut failures = Vec::new();
+    for ingress in all {
+        let what = format!(
+            "the status of Ingress {}/{}",
+            ingress.namespace().unwrap_or_default(),
+            ingress.name_any()
+        );
+        match without_name(client, cluster, ingress).await {
+            Ok(true) => gone(&format!("the name in {what}")),
+            Ok(false) => {}
+            Err(error) => failures.push(failed(format!("cannot write {what}"))(error)),
         }
     }
-    Ok(())
+    let count = failures.len();
+    match failures.into_iter().next() {
+        Some(first) => Err(JoinError::Unwritten { count, first: Box::new(first) }),
+        None => Ok(()),
+    }
+}
+
+/// Whether there was a name to be taken out.
+async fn without_name(client: &Client, cluster: &str, mut ingress: Ingress) -> kube::Result<bool> {
+    let (namespace, name) = (ingress.namespace().unwrap_or_default(), ingress.name_any());
+    let ingresses = Api::<Ingress>::namespaced(client.clone(), &namespace);
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let mut left = TRIES;
+    while let Some(entries) = without_ours(&ingress, cluster) {
+        // The list is one piece to the API, so it is written only if nobody else wrote it in between.
+        let patch = json!({
+            "metadata": { "resourceVersion": ingress.resource_version() },
+            "status": { "loadBalancer": { "ingress": entries } },
+        });
+        left -= 1;
+        match ingresses.patch_status(&name, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => return Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {
+                let Some(now) = ingresses.get_opt(&name).await? else { return Ok(false) };
+                ingress = now;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// The entries of a status without generated names of that cluster; nothing where there are none of these.
@@ -311,14 +364,6 @@ where
     }
 }
 
-async fn is_there<K>(objects: &Api<K>, name: &str) -> Result<bool, JoinError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let found = objects.get_metadata_opt(name).await;
-    found.map(|found| found.is_some()).map_err(failed(format!("cannot read {} {name}", K::kind(&()))))
-}
-
 fn failed(what: String) -> impl FnOnce(kube::Error) -> JoinError {
     move |error| JoinError::Request(what, Refusal::from(error))
 }
@@ -353,6 +398,38 @@ mod tests {
             assert_eq!(joined.is(cluster, server), expected, "{cluster} of {server:?}");
         }
         assert_eq!(joined.to_string(), "Cluster \"paris\" of https://prod");
+    }
+
+    /// Regression: a namespace that a person had made under the cluster's name was waited for until patience was over.
+    #[test]
+    fn only_what_the_cluster_owns_goes_with_it() {
+        let owner = |version: &str, kind: &str, name: &str| json!([{ "apiVersion": version, "kind": kind, "name": name, "uid": "u" }]);
+        for (owners, expected) in [
+            (owner("portolan.dev/v1alpha1", "Cluster", "paris"), true),
+            (owner("portolan.dev/v1alpha1", "Cluster", "tokyo"), false),
+            (owner("cluster.x-k8s.io/v1beta1", "Cluster", "paris"), false),
+            (owner("portolan.dev/v1alpha1", "Proxy", "paris"), false),
+            (json!([]), false),
+        ] {
+            let meta: ObjectMeta = serde_json::from_value(json!({ "ownerReferences": owners })).unwrap();
+            assert_eq!(is_owned(&meta, "paris"), expected, "{owners}");
+        }
+    }
+
+    /// Regression: one answer that did not come ended it all halfway.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_not_the_last() {
+        let broken = || JoinError::NotInstalled("https://lb".into());
+        let mut looks = [Err(broken()), Ok(vec!["a".to_owned()]), Err(broken()), Ok(vec![])].into_iter();
+        until_gone(async || looks.next().unwrap()).await.unwrap();
+        assert!(looks.next().is_none());
+
+        let begun = Instant::now();
+        let error = until_gone(async || Err(broken())).await.unwrap_err();
+        assert!(matches!(error, JoinError::NotInstalled(_)), "{error}");
+        let error = until_gone(async || Ok(vec!["Namespace tenant-paris".to_owned()])).await.unwrap_err();
+        assert!(error.to_string().contains("Namespace tenant-paris"), "{error}");
+        assert!(begun.elapsed() >= 2 * PATIENCE);
     }
 
     #[test]

@@ -103,9 +103,22 @@ pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()>
 
     let load = Load::start(address, SHARED, "/", 100);
     pause(Duration::from_secs(2)).await;
-    for _ in 0..2 {
-        println!("{}", world.portolan(&[&["leave", "tokyo"], &sides[..]].concat()).await?);
+    // A person's own, which only bears a name of ours.
+    lb.run(&["create", "clusterrole", "portolan-tenant-tokio", "--verb=get", "--resource=pods"]).await?;
+    println!("{}", world.portolan(&[&["leave", "tokyo"], &sides[..]].concat()).await?);
+    for name in ["tokyo", "tokio"] {
+        let again = world.portolan(&[&["leave", name], &sides[..]].concat()).await;
+        let said = again.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(
+            said.contains("nothing of a Cluster") && said.contains("the LB cluster has paris"),
+            "{name}: {said}"
+        );
+        ensure!(
+            said.contains("ClusterRole portolan-tenant-tokio stays") == (name == "tokio"),
+            "{name}: {said}"
+        );
     }
+    lb.run(&["delete", "clusterrole", "portolan-tenant-tokio"]).await?;
     pause(Duration::from_secs(2)).await;
     let report = load.stop().await?;
     println!("a cluster left: {report}");
