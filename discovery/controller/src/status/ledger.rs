@@ -72,6 +72,8 @@ pub(crate) struct Ledger {
     judged: Versions,
     replicas: Replicas,
     agents: Agents,
+    /// Whether all agents' `Lease`s were listed once: one that is not there yet says nothing before.
+    agents_listed: bool,
     /// By which time the replicas and agents are judged.
     heard: Heard,
     /// Where clients reach the proxy.
@@ -202,6 +204,9 @@ impl Ledger {
 
     /// These clusters' agents have a `Lease`, and no others.
     pub(crate) fn agents_are(&mut self, there: &HashSet<Arc<str>>, now: Instant) {
+        if !std::mem::replace(&mut self.agents_listed, true) {
+            self.mark_all([Kind::Cluster], now);
+        }
         for cluster in self.agents.retain(|cluster| there.contains(cluster)) {
             self.mark(&ObjectRef::cluster_scoped(Kind::Cluster, cluster), now);
         }
@@ -321,7 +326,8 @@ impl Ledger {
     /// The status that an object should have, if it has another.
     fn wanted(&self, id: &ObjectRef, compiler: &Compiler, now: Instant, clock: Timestamp) -> Option<Write> {
         let entry = self.known.get(id)?;
-        if self.judged.of(id.kind).unwrap_or_default() < entry.since {
+        let unlisted = id.kind == Kind::Cluster && !self.agents_listed;
+        if unlisted || self.judged.of(id.kind).unwrap_or_default() < entry.since {
             return None;
         }
         let found = compiler.plan().conditions.get(id).map(|found| &**found).unwrap_or_default();
@@ -381,8 +387,8 @@ impl Ledger {
                 false,
                 "AgentSilent",
                 format!(
-                    "its namespace is not the one that its agent wrote to: it was deleted, with its credential and all that it brought; apply \
-                     in it again what `portolan join {cluster}` prints"
+                    "there is no sign of life in its namespace; if that was deleted, join again: apply in it what `portolan join {cluster}` \
+                     prints"
                 ),
             ),
             Some(_) => (

@@ -43,6 +43,7 @@ impl World {
         let listeners = json!([{"name": "http", "port": 80, "protocol": "HTTP"}]);
         world.put::<kinds::Proxy>("", "default", json!({"lbDomain": "lb.net", "listeners": listeners}));
         world.serves(0);
+        world.ledger.agents_are(&HashSet::new(), world.now());
         world
     }
 
@@ -343,6 +344,25 @@ fn an_agent_whose_namespace_was_deleted_has_to_join_again() {
     world.agent("1.0");
     world.pass(2, u64::MAX);
     assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1");
+}
+
+/// Regression: a controller that started said of every cluster that its namespace had been deleted.
+#[test]
+fn nothing_is_said_of_agents_that_are_not_listed_yet() {
+    let mut world = World::new();
+    let paris = world.paris();
+    world.agent("1.0");
+    world.pass(6, u64::MAX);
+    assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1");
+    // Another replica starts: it has seen the Cluster, and no `Lease` yet.
+    world.ledger = Ledger::default();
+    world.show(&paris);
+    world.judge::<kinds::Cluster>(&paris);
+    world.ledger.leads(world.now());
+    assert_eq!(world.pass(6, u64::MAX), []);
+    world.ledger.agents_are(&HashSet::new(), world.now());
+    world.pass(6, u64::MAX);
+    assert_eq!(world.conditions(&paris)[3], "Ready=False AgentSilent@1", "its `Lease` is really not there");
 }
 
 #[test]
