@@ -1,7 +1,7 @@
 //! What has an `Ingress` to say in its status?
 //!
-//! Ours is one entry, the generated host name; it is known by its form, `<label>.<cluster>.…`, whatever the lb domain is or was. What else has the
-//! form of a generated name under the lb domain nobody else writes: it is left from a time in which this was another `Cluster`. Entries of
+//! Ours is one entry, the generated host name; it is known by its form, `<label>.<cluster>.…`, whatever the lb domain is or was. Under the lb domain
+//! of today the cluster may be another: the name is left from a time in which this was another `Cluster`. Labels do not depend on it. Entries of
 //! others are kept as they are; where a class is adopted and its own controller is there, nothing is written at all.
 //! Cost: a hash or two per entry.
 
@@ -30,9 +30,12 @@ impl<'a> Own<'a> {
 /// Whether an entry was written here for that `Ingress`.
 pub fn is_own(entry: &StatusEntry, own: Own<'_>, key: &Key) -> bool {
     let Some(host) = entry.hostname.as_deref().filter(|_| entry.ip.is_none()) else { return false };
-    let before = own.domain.and_then(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
-    before.is_some_and(|labels| labels.split('.').count() == 2)
-        || naming::is_generated(host, own.cluster, INGRESS, &key.namespace, &key.name)
+    let mut parts = host.splitn(3, '.').skip(1);
+    let cluster = match (parts.next(), parts.next()) {
+        (Some(cluster), domain) if domain.is_some() && domain == own.domain => cluster,
+        _ => own.cluster,
+    };
+    naming::is_generated(host, cluster, INGRESS, &key.namespace, &key.name)
 }
 
 /// What the status is to be, if it is to be another. `host` is the generated name, where it is known.

@@ -48,9 +48,19 @@ fn names_of_another_time_leave_a_status() {
         ("of no generated form, deeper", Owner::Own, vec!["a.b.c.lb.example.net", ours], None),
         ("of a domain that only looks alike", Owner::Own, vec!["web.paris.glb.example.net", ours], None),
         ("left as paris", Owner::Foreign, vec!["web.paris.lb.example.net"], Some(vec![])),
+        // Regression: any two labels under the lb domain were taken for ours.
+        (
+            "theirs",
+            Owner::Own,
+            vec!["edge.paris.lb.example.net"],
+            Some(vec!["edge.paris.lb.example.net", ours]),
+        ),
+        ("theirs, with our class adopted", Owner::Adopted, vec!["edge.paris.lb.example.net"], None),
+        ("theirs, with a class of theirs", Owner::Foreign, vec!["edge.paris.lb.example.net"], None),
+        ("theirs, under our own name", Owner::Foreign, vec!["edge.tokyo.lb.example.net"], None),
     ] {
         let current: Vec<_> = current.into_iter().map(entry).collect();
-        let host = (owner == Owner::Own).then_some(ours);
+        let host = (owner != Owner::Foreign).then_some(ours);
         let wanted = status::wanted(owner, &current, host, own, &key("shop/web"));
         assert_eq!(wanted, expected.map(|hosts| hosts.into_iter().map(entry).collect()), "{what}");
     }
