@@ -133,7 +133,7 @@ pub struct Keeper {
     seen: HashSet<Key>,
     copies: HashMap<PoolSource, BTreeSet<Name>>,
     sources: HashMap<Id, Source>,
-    /// What the LB cluster refuses to write, and since when.
+    /// What the LB cluster refuses to write, and since when; only of what is not as it is wanted.
     refused: BTreeMap<Id, (Told, Instant)>,
     /// The nodes at which something is told.
     told_nodes: BTreeSet<Name>,
@@ -209,7 +209,7 @@ impl Keeper {
                 if new.is_some() && !sources.contains_key(id) {
                     lb.want(id, Want::Nothing, now, Duration::ZERO);
                 }
-                if lb.is_right(id) {
+                if !lb.differs(id) {
                     refused.remove(id);
                 }
             }
@@ -343,7 +343,11 @@ impl Keeper {
                 self.refused.insert(id.clone(), (told, since));
             }
             (Outcome::Done(_) | Outcome::Void, ..) => drop(self.refused.remove(id)),
-            _ => return,
+            _ => {}
+        }
+        // What was wanted may have changed while it was written.
+        if !self.lb.differs(id) {
+            self.refused.remove(id);
         }
         if before.as_ref() == self.refused.get(id).map(|(told, _)| told) {
             return;

@@ -180,6 +180,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             .is_none_or(|entry| !entry.in_flight && entry.want != Want::Held && !entry.differs())
     }
 
+    /// Whether it is to be written or deleted still; what is held is not.
+    pub fn differs(&self, key: &K) -> bool {
+        self.entries.get(key).is_some_and(Entry::differs)
+    }
+
     /// Whether it is wanted, not there, and was not refused: what needs it had better wait.
     pub fn is_to_come(&self, key: &K) -> bool {
         let to_come = |entry: &Entry| {

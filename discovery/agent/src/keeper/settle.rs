@@ -100,7 +100,7 @@ impl Keeper {
                 self.lb.want(&id, Want::Digest(digest), now, Duration::ZERO);
                 self.sources.insert(id.clone(), source);
                 // What is there again as it is wanted is refused no more, though nothing is written.
-                if self.lb.is_right(&id) && self.refused.remove(&id).is_some() {
+                if !self.lb.differs(&id) && self.refused.remove(&id).is_some() {
                     self.touch_users(&id);
                 }
             }
@@ -132,6 +132,7 @@ impl Keeper {
             }
             translate::Outcome::Held => {
                 self.lb.want(&id, Want::Held, now, Duration::ZERO);
+                self.refused.remove(&id);
                 self.sources.insert(id, Source::LoadBalancer(key.clone()));
                 None
             }

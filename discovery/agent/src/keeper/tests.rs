@@ -382,6 +382,11 @@ fn digests(keeper: &Keeper) -> BTreeMap<Id, Want> {
     keeper.wanted().into_iter().filter(|(_, want)| matches!(want, Want::Digest(_))).collect()
 }
 
+/// A refusal that stands though nothing is to be written any more.
+fn stale(keeper: &Keeper) -> Option<&Id> {
+    keeper.refused.keys().find(|id| !keeper.lb.differs(id))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -406,9 +411,18 @@ proptest! {
             3 => Some(Outcome::Conflict),
             _ => None,
         });
+        let mut under_way = Vec::new();
         for (act, restart) in acts.iter().zip(&restarts) {
             let input = world.act(act);
             keeper.apply(input, now);
+            if !under_way.is_empty() {
+                // What was wanted may be another by now.
+                keeper.settle(now);
+            }
+            for (write, outcome) in under_way.drain(..) {
+                world.write(&mut keeper, write, Some(outcome), now);
+            }
+            prop_assert_eq!(stale(&keeper), None);
             if let Act::Service(name, None) = act {
                 // Its owner takes a companion with it.
                 let companion = companion_of(&self::key(format!("s{name}")));
@@ -421,11 +435,17 @@ proptest! {
                 for _ in 0..3 {
                     keeper.settle(now);
                     let Ok(write) = keeper.next_write(now) else { break };
-                    for input in world.write(&mut keeper, write, fate.next().flatten(), now) {
-                        keeper.apply(input, now);
+                    match fate.next().flatten() {
+                        Some(outcome) => under_way.push((write, outcome)),
+                        None => {
+                            for input in world.write(&mut keeper, write, None, now) {
+                                keeper.apply(input, now);
+                            }
+                        }
                     }
                 }
                 if acts.len() % 2 == 0 {
+                    under_way.clear();
                     keeper = self::keeper();
                     for input in world.lists() {
                         keeper.apply(input, now);
@@ -433,7 +453,11 @@ proptest! {
                 }
             }
         }
+        for (write, outcome) in under_way {
+            world.write(&mut keeper, write, Some(outcome), now);
+        }
         rest(&mut world, &mut keeper, &mut now, || None);
+        prop_assert_eq!(keeper.refused.len(), 0);
 
         // What is wanted is there, and nothing else.
         let there: BTreeMap<Id, Want> =
@@ -802,4 +826,57 @@ fn nodes_that_are_refused_are_told_of_on_both_sides() {
     rest(&mut world, &mut keeper, &mut now, || None);
     assert_eq!(keeper.refused(now), None);
     assert_eq!(keeper.figures().refusals, 0);
+}
+
+/// Regression: a refusal stood for good where its object was gone, held or right again when the write was refused, or came to be held afterwards.
+#[test]
+fn a_refusal_goes_with_what_was_refused() {
+    let users = [
+        Act::Service(0, Some(NODE_PORT)),
+        Act::Service(1, Some(NODE_PORT)),
+        Act::Service(2, Some(CLUSTER_IP)),
+        Act::Service(3, Some(NODE_PORT)),
+    ];
+    let plain = Some((0, 1, false, true));
+    let rows = [
+        ("gone", None, None),
+        ("held", None, Some((2, 1, false, true))),
+        ("held, and there", plain, Some((2, 1, false, true))),
+        ("right again", plain, plain),
+    ];
+    for (what, before, after) in rows {
+        for late in [false, true] {
+            let (mut world, mut keeper, mut now) = settled(&users);
+            if before.is_some() {
+                let input = world.act(&Act::Ingress(0, before));
+                keeper.apply(input, now);
+                rest(&mut world, &mut keeper, &mut now, || None);
+            }
+            let input = world.act(&Act::Ingress(0, Some((0, 2, false, true))));
+            keeper.apply(input, now);
+            let write = loop {
+                keeper.settle(now);
+                match keeper.next_write(now).unwrap() {
+                    write @ Write::LoadBalancer(Id { kind: Kind::LoadBalancer, .. }, _) => break write,
+                    other => {
+                        for input in world.write(&mut keeper, other, None, now) {
+                            keeper.apply(input, now);
+                        }
+                    }
+                }
+            };
+            let change = world.act(&Act::Ingress(0, after));
+            if late {
+                keeper.apply(change, now);
+                keeper.settle(now);
+                world.write(&mut keeper, write, Some(Outcome::Refused), now);
+            } else {
+                world.write(&mut keeper, write, Some(Outcome::Refused), now);
+                assert_eq!(keeper.refused.len(), 1, "{what}");
+                keeper.apply(change, now);
+            }
+            keeper.settle(now);
+            assert_eq!(keeper.refused(now + STANDS), None, "{what}, late: {late}");
+        }
+    }
 }
