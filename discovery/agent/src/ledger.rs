@@ -76,8 +76,12 @@ const UNREACHABLE: (Duration, Duration) = (Duration::from_millis(200), Duration:
 const FAILED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// After one that came too late: what is there now is about to be told.
 const CONFLICT: Duration = Duration::from_millis(200);
-/// After one that was refused: soon at first, since an API server that has just started refuses what it will take in a moment.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// After one of the first that were refused: an API server that has just started refuses what it will take in a moment.
+const REFUSED_AT_FIRST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// How many these are.
+const FIRST: u32 = 3;
+/// After any other that was refused: so rarely that thousands of them leave room for what else changes.
+const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -272,7 +276,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             }
             Outcome::Conflict | Outcome::Late => entry.not_before = Some(now + CONFLICT),
             Outcome::Refused => {
-                entry.not_before = Some(now + backoff(REFUSED, entry.failures, chance));
+                let wait = match entry.failures.checked_sub(FIRST) {
+                    None => backoff(REFUSED_AT_FIRST, entry.failures, chance),
+                    Some(failures) => backoff(REFUSED, failures, chance),
+                };
+                entry.not_before = Some(now + wait);
                 entry.failures = entry.failures.saturating_add(1);
             }
             Outcome::Failed => {

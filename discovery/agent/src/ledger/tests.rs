@@ -111,6 +111,37 @@ fn what_is_refused_waits_ever_longer_unless_something_else_is_wanted() {
     assert_eq!(next(&mut ledger, clock.at(2000)), Next::Wait(Some(clock.at(3520))));
 }
 
+/// Regression: what was refused was tried again so often that it took all tokens, and a change that nobody refused waited for minutes.
+#[test]
+fn what_is_refused_leaves_room_for_what_is_not() {
+    let (mut ledger, clock) = start();
+    let keys: Vec<&'static str> = (0..100).map(|n| &*Box::leak(format!("k{n}").into_boxed_str())).collect();
+    for key in &keys {
+        ledger.want(key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    for millis in (10..45_000).step_by(10) {
+        while let Next::Do(key, _) = next(&mut ledger, clock.at(millis)) {
+            ledger.done(&key, &Outcome::Refused, clock.at(millis), 1.0);
+        }
+    }
+    ledger.want(&"fresh", Want::Digest(1), clock.at(45_000), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(45_010)), Next::Do("fresh", Op::Apply));
+}
+
+#[test]
+fn what_is_refused_is_tried_soon_at_first() {
+    let (mut ledger, clock) = start();
+    ledger.want(&"a", Want::Digest(1), clock.at(0), ZERO);
+    let mut tries = Vec::new();
+    for second in 1..1000 {
+        if let Next::Do(key, _) = next(&mut ledger, clock.at(second * 1000)) {
+            tries.push(second);
+            ledger.done(&key, &Outcome::Refused, clock.at(second * 1000), 1.0);
+        }
+    }
+    assert_eq!(tries, [1, 2, 4, 8, 38, 98, 218, 458, 758]);
+}
+
 #[test]
 fn an_api_server_that_is_away_is_asked_by_one_write_at_a_time() {
     let (mut ledger, clock) = start();
