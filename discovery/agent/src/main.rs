@@ -33,6 +33,9 @@ struct Cli {
     /// What this replica is called, and no other; the host's name without.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     identity: Option<String>,
+    /// The uid of the pod that is called so: events about the whole cluster are told there; at the Deployment without.
+    #[arg(long, env = "POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
     /// Which address of nodes the LB cluster reaches.
     #[arg(long, value_enum, default_value = "InternalIP", value_name = "TYPE")]
     node_address: NodeAddress,
@@ -76,6 +79,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         access: Access { kubeconfig: cli.kubeconfig, context: cli.context },
         namespace: cli.namespace,
         identity,
+        pod_uid: cli.pod_uid.filter(|uid| !uid.is_empty()),
         node_address: cli.node_address,
         listen,
         write_rate: f64::from(cli.write_rate),

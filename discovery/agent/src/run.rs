@@ -43,6 +43,8 @@ pub struct Options {
     pub namespace: String,
     /// What this replica is called, and no other.
     pub identity: String,
+    /// The uid of the pod that is called so, where it is one.
+    pub pod_uid: Option<String>,
     /// Which address of nodes is reached.
     pub node_address: NodeAddress,
     /// Where `/livez`, `/readyz` and `/metrics` are served; nowhere without.

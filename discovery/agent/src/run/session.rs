@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use kube::runtime::events::Recorder;
 use portolan_source::ApiServer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
 use super::credential::{self, Credential, RenewError, Renewal, Term};
+use super::events::{self, Teller};
 use super::figures::{About, Metrics};
 use super::write::{Clients, Target, write};
-use super::{chain, events, lease, version, watch as watches};
+use super::{chain, lease, version, watch as watches};
 use crate::keeper::{Input, Keeper, MemberId, Write};
 use crate::ledger::{Outcome, Pace};
 
@@ -48,7 +48,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         metrics,
         keeper: Keeper::new(credential.cluster.as_str(), options.node_address, there(options), here()),
         clients: Clients { member: member.clone(), lb, namespace: credential.namespace.clone() },
-        recorder: events::recorder(member.clone(), &options.identity),
+        teller: Teller::new(member.clone(), options),
         credential,
         inputs,
         abroad: JoinSet::new(),
@@ -137,7 +137,7 @@ struct Session<'a> {
     metrics: &'a Metrics,
     keeper: Keeper,
     clients: Clients,
-    recorder: Recorder,
+    teller: Teller,
     credential: Credential,
     inputs: mpsc::Sender<Input>,
     /// What runs with the client of the LB cluster, and ends with it.
@@ -236,8 +236,7 @@ impl Session<'_> {
             match self.keeper.next_notice(now) {
                 Ok((about, uid, told)) => {
                     self.metrics.told();
-                    let namespace = self.options.namespace.clone();
-                    self.told.spawn(events::tell(self.recorder.clone(), namespace, about, uid, told));
+                    self.told.spawn(self.teller.clone().tell(about, uid, told));
                 }
                 Err(at) => break at,
             }
