@@ -15,10 +15,10 @@ use crate::stage::remove;
 
 /// Changes of each kind.
 const CHANGES: usize = 300;
-/// Kept connections: that all of them are to one of two proxies happens once in 32 runs.
-const CONNECTIONS: usize = 6;
+/// Kept connections: that all of them are to one of two proxies happens once in 8 runs. More would keep the machine busy by themselves.
+const CONNECTIONS: usize = 4;
 /// Between two looks.
-const LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(2);
 const NAMES: [&str; 2] = ["switch-one", "switch-two"];
 
 /// An `EndpointSlice` is switched between two applications: in the LB cluster, then in the member cluster.
