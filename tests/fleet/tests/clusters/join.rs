@@ -23,7 +23,7 @@ pub(crate) async fn an_operator_sees_the_fleet(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What the LB cluster refuses to write of a cluster stands at its `Cluster`, and at the agent's own object.
+/// What the LB cluster refuses to write of a cluster stands at its `Cluster`, and at the agent's own pod.
 pub(crate) async fn refused_nodes_are_told_on_both_sides(world: &World) -> Result<()> {
     let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
     let ranges = async |ranges: Value| {
@@ -43,7 +43,11 @@ pub(crate) async fn refused_nodes_are_told_on_both_sides(world: &World) -> Resul
     let told = told.await?;
     println!("{told}");
     ensure!(told.contains("tokyo-") && told.contains("lies outside of the addresses"), "{told}");
-    refused(&tokyo, "Deployment", "portolan-agent", "lies outside of the addresses").await?;
+    let lease = tokyo.get(&["lease", "portolan-agent", "-n", "portolan-agent"]).await?;
+    let pod = lease["spec"]["holderIdentity"].as_str().context("nobody leads")?;
+    refused(&tokyo, "Pod", pod, "lies outside of the addresses").await?;
+    let described = tokyo.run(&["describe", "pod", pod, "-n", "portolan-agent"]).await?;
+    ensure!(described.contains("lies outside of the addresses"), "{described}");
     ranges(Value::Null).await?;
     tokyo.run(&["uncordon", "tokyo-1"]).await?;
     world.ready("tokyo").await
