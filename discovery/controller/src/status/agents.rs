@@ -16,8 +16,10 @@ use super::replicas::first_seen;
 /// An agent is silent that has shown no sign of life for so long.
 pub(crate) const AGENT_SILENT_AFTER: Duration = Duration::from_secs(60);
 
-/// So much of what an agent says of refusals is told.
+/// So many bytes of what an agent says of refusals are told.
 const REFUSED: usize = 1024;
+/// The same for its version.
+const VERSION: usize = 64;
 
 /// By cluster.
 #[derive(Debug, Default)]
@@ -61,12 +63,9 @@ impl Agents {
     ) -> bool {
         let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
         let Some(renewed) = renewed else { return self.0.remove(cluster).is_some() };
-        let annotation = |name| lease.metadata.annotations.as_ref()?.get(name).cloned();
-        let version = annotation(VERSION_ANNOTATION);
-        let refused = annotation(REFUSED_ANNOTATION).map(|mut refused| {
-            refused.truncate(refused.floor_char_boundary(REFUSED));
-            refused
-        });
+        let annotation = |name, most| Some(told(lease.metadata.annotations.as_ref()?.get(name)?, most));
+        let version = annotation(VERSION_ANNOTATION, VERSION);
+        let refused = annotation(REFUSED_ANNOTATION, REFUSED);
         let before = self.0.get(cluster);
         let (seen, last_seen) = match before {
             Some(before) if before.renewed == renewed => (before.seen, before.last_seen),
@@ -113,6 +112,11 @@ impl Agents {
     }
 }
 
+/// What a tenant wrote, as it may stand in a status that others read, on a terminal for example.
+fn told(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::coordination::v1::LeaseSpec;
@@ -130,6 +134,15 @@ mod tests {
                 renew_time: renewed.map(|second| MicroTime(Timestamp::from_second(second).unwrap())),
                 ..LeaseSpec::default()
             }),
+        }
+    }
+
+    #[test]
+    fn what_a_tenant_writes_is_short_and_plain() {
+        for (text, most, expected) in
+            [("1.0", 64, "1.0"), ("1.0\n\u{1b}[31mred", 64, "1.0  [31mred"), ("\u{85}ää", 4, " ä")]
+        {
+            assert_eq!(told(text, most), expected, "{text:?}");
         }
     }
 

@@ -39,6 +39,8 @@ const SETTLE_SUMS: Duration = Duration::from_secs(5);
 const SEEN_AGAIN: i64 = 60;
 /// The first wait after a write that failed; it doubles.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two writes of a `Cluster`: what its agent says goes into them, and a tenant can make it say something else at any time.
+const CLUSTER_AGAIN: Duration = Duration::from_secs(5);
 /// The longest wait is `RETRY` times two to this power.
 const RETRY_DOUBLINGS: u32 = 6;
 
@@ -80,8 +82,8 @@ pub(crate) struct Ledger {
     addresses: Vec<String>,
     queue: Queue<ObjectRef>,
     in_flight: HashSet<ObjectRef>,
-    /// How often the last writes of an object failed, and until when there is no other try.
-    failures: HashMap<ObjectRef, (u32, Instant)>,
+    /// How often the last writes of an object failed, and until when there is no other.
+    pauses: HashMap<ObjectRef, (u32, Instant)>,
 }
 
 impl Ledger {
@@ -106,7 +108,7 @@ impl Ledger {
 
     fn forget(&mut self, id: &ObjectRef) {
         self.queue.remove(id);
-        self.failures.remove(id);
+        self.pauses.remove(id);
     }
 
     /// The compiler has taken in what is known up to `versions`, with this update; `touched` are the objects that it was told of.
@@ -246,7 +248,7 @@ impl Ledger {
 
     /// Everything is to be looked at: this controller writes from now on.
     pub(crate) fn leads(&mut self, now: Instant) {
-        self.failures.clear();
+        self.pauses.clear();
         self.known.all().for_each(|id| self.queue.mark(id, now));
     }
 
@@ -284,7 +286,7 @@ impl Ledger {
         // By whole seconds, as Kubernetes writes times.
         let clock = Timestamp::from_second(clock.as_second()).unwrap_or(clock);
         while let Some(id) = self.queue.pop(now) {
-            let held = self.failures.get(&id).map(|(_, until)| *until).filter(|until| now < *until);
+            let held = self.pauses.get(&id).map(|(_, until)| *until).filter(|until| now < *until);
             if let Some(until) = held.or_else(|| self.in_flight.contains(&id).then(|| now + SETTLE)) {
                 self.queue.mark(&id, until);
                 continue;
@@ -293,7 +295,7 @@ impl Ledger {
                 self.in_flight.insert(id);
                 return Some(write);
             }
-            self.failures.remove(&id);
+            self.pauses.remove(&id);
         }
         None
     }
@@ -304,20 +306,23 @@ impl Ledger {
         self.in_flight.remove(&id);
         match outcome {
             Outcome::Written => {
-                self.failures.remove(&id);
+                match id.kind {
+                    Kind::Cluster => self.pauses.insert(id.clone(), (0, now + CLUSTER_AGAIN)),
+                    _ => self.pauses.remove(&id),
+                };
                 if let Some(entry) = self.known.get_mut(&id).filter(|entry| entry.uid == uid) {
                     entry.standing = standing;
                 }
             }
             Outcome::Gone => {
-                self.failures.remove(&id);
+                self.pauses.remove(&id);
             }
             Outcome::Failed => {
                 if self.known.get(&id).is_some() {
-                    let failed = self.failures.get(&id).map_or(0, |(failed, _)| *failed);
+                    let failed = self.pauses.get(&id).map_or(0, |(failed, _)| *failed);
                     let until = now + RETRY * 2_u32.pow(failed);
                     self.queue.mark(&id, until);
-                    self.failures.insert(id, ((failed + 1).min(RETRY_DOUBLINGS), until));
+                    self.pauses.insert(id, ((failed + 1).min(RETRY_DOUBLINGS), until));
                 }
             }
         }

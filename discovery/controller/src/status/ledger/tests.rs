@@ -329,20 +329,20 @@ fn an_agent_whose_namespace_was_deleted_has_to_join_again() {
     let mut world = World::new();
     let paris = world.paris();
     world.agent("1.0");
-    world.pass(2, u64::MAX);
+    world.pass(6, u64::MAX);
     let message = |world: &World| world.objects[&paris]["status"]["conditions"][3]["message"].to_string();
     world.ledger.agent_gone(&"paris".into(), world.now());
-    world.pass(2, u64::MAX);
+    world.pass(6, u64::MAX);
     assert_eq!(world.conditions(&paris)[3], "Ready=False AgentSilent@1");
     assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
     // The controller has made it anew, with a `Lease` that nobody renews.
     let mut lease = world.lease(VERSION_ANNOTATION, "1.0");
     lease.spec = None;
     world.ledger.agent(&"paris".into(), &lease, world.now(), world.clock());
-    world.pass(2, u64::MAX);
+    world.pass(6, u64::MAX);
     assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
     world.agent("1.0");
-    world.pass(2, u64::MAX);
+    world.pass(6, u64::MAX);
     assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1");
 }
 
@@ -384,7 +384,7 @@ fn a_cluster_whose_writes_are_refused_is_not_ready_and_says_which() {
     let mut world = World::new();
     let paris = world.paris();
     world.agent("1.0");
-    world.pass(2, u64::MAX);
+    world.pass(6, u64::MAX);
     let ready = |world: &World| {
         let condition = &world.objects[&paris]["status"]["conditions"][3];
         let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
@@ -392,11 +392,27 @@ fn a_cluster_whose_writes_are_refused_is_not_ready_and_says_which() {
     };
     assert_eq!(ready(&world), ["True", "Connected", ""]);
     world.agent_with("1.0", Some("node n1 lies outside"));
-    world.pass(1, u64::MAX);
+    world.pass(6, u64::MAX);
     assert_eq!(ready(&world), ["False", "WritesRefused", "node n1 lies outside"]);
     world.agent("1.0");
-    world.pass(1, u64::MAX);
+    world.pass(6, u64::MAX);
     assert_eq!(ready(&world), ["True", "Connected", ""]);
+}
+
+/// Regression: whatever a tenant wrote into its `Lease` was a write of a status at once.
+#[test]
+fn a_tenant_that_says_ever_new_things_is_written_of_now_and_then() {
+    let mut world = World::new();
+    let paris = world.paris();
+    let mut written = 0;
+    for second in 0..60 {
+        world.agent(&second.to_string());
+        written += world.pass(1, u64::MAX).iter().filter(|write| write.id == paris).count();
+    }
+    assert_eq!(written, 12);
+    world.agent("1.0");
+    world.pass(6, u64::MAX);
+    assert_eq!(world.objects[&paris]["status"]["agent"]["version"], "1.0");
 }
 
 #[test]
