@@ -63,6 +63,7 @@ pub(crate) async fn an_api_server_takes_every_chart(world: &World) -> Result<()>
 /// An image is called by registry, repository and tag.
 pub(crate) async fn images_come_from_where_values_say(world: &World) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
+    let digest = format!("v2@sha256:{}", "0f".repeat(32));
     for (chart, value, expected) in [
         ("portolan", "image.pullPolicy=Always", format!("portolan:{version}")),
         (
@@ -71,6 +72,18 @@ pub(crate) async fn images_come_from_where_values_say(world: &World) -> Result<(
             format!("registry.example.net:5000/portolan:{version}"),
         ),
         ("portolan", "image.repository=lb/portolan", format!("lb/portolan:{version}")),
+        (
+            "portolan",
+            "image.registry=harbor.example.net:5000/mirror/lb",
+            format!("harbor.example.net:5000/mirror/lb/portolan:{version}"),
+        ),
+        ("portolan", &format!("image.tag={digest}"), format!("portolan:{digest}")),
+        ("portolan-agent", &format!("image.tag={digest}"), format!("portolan-agent:{digest}")),
+        (
+            "portolan-agent",
+            "image.registry=harbor.example.net/mirror",
+            format!("harbor.example.net/mirror/portolan-agent:{version}"),
+        ),
         ("portolan-agent", "image.tag=v2", "portolan-agent:v2".to_owned()),
         (
             "portolan-agent",
@@ -78,7 +91,7 @@ pub(crate) async fn images_come_from_where_values_say(world: &World) -> Result<(
             format!("registry.example.net/portolan-agent:{version}"),
         ),
     ] {
-        let rendered = render(world, chart, value).await.context(value)?;
+        let rendered = render(world, chart, value).await.with_context(|| value.to_owned())?;
         let rendered = portolan_api::from_yaml(&rendered)?;
         let pods =
             rendered.iter().filter_map(|document| document.pointer("/spec/template/spec/containers/0/image"));
@@ -99,6 +112,9 @@ pub(crate) async fn a_wrong_value_is_named(world: &World) -> Result<()> {
         ("portolan", "lbDomain=https://lb.example.net", "'/lbDomain'"),
         ("portolan", "image.repositroy=portolan", "'/image': additional properties 'repositroy'"),
         ("portolan", "image.repository=registry.example.net:5000/portolan:1", "'/image/repository'"),
+        ("portolan", "image.registry=https://registry.example.net", "'/image/registry'"),
+        ("portolan", "image.tag=v2@sha256:0f", "'/image/tag'"),
+        ("portolan-agent", "image.tag=@sha256:0f", "'/image/tag'"),
         ("portolan", "proxy.kind=StatefulSet", "'/proxy/kind'"),
         ("portolan", "proxy.replicas=two", "'/proxy/replicas'"),
         ("portolan", "proxy.state.hostPath=state", "'/proxy/state/hostPath'"),
