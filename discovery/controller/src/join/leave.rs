@@ -45,10 +45,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
 /// What of the agent has which label, by its chart and by `portolan join`.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
-/// What companions are called after their `Service`.
-const COMPANION: &str = "-portolan";
-/// The longest that a `Service` may be called.
-const LABEL: usize = 63;
 /// Tries to write a status that somebody else writes too.
 const TRIES: usize = 5;
 
@@ -257,18 +253,12 @@ async fn companions(client: &Client, gone: &mut impl FnMut(&str)) -> Result<(), 
     Ok(())
 }
 
-/// A copy that somebody made of one under a name of their own is theirs.
+/// What has our label may also be a copy that somebody made of one.
 fn is_companion(service: &Service) -> bool {
-    let meta = &service.metadata;
-    let mut owners =
-        meta.owner_references.iter().flatten().filter(|owner| owner.kind == "Service").peekable();
-    let Some(stem) = meta.name.as_deref().and_then(|name| name.strip_suffix(COMPANION)) else { return false };
-    // A long name is cut and marked.
-    let is_cut = |owner: &str| {
-        let cut = stem.rsplit_once('-').filter(|_| owner.len() + COMPANION.len() > LABEL);
-        cut.is_some_and(|(cut, _)| owner.starts_with(cut))
-    };
-    owners.peek().is_none() || owners.any(|owner| stem == owner.name || is_cut(&owner.name))
+    let ObjectMeta { name, owner_references, .. } = &service.metadata;
+    let owners = owner_references.iter().flatten().filter(|owner| owner.kind == "Service");
+    let owners = owners.map(|owner| owner.name.as_str());
+    name.as_deref().is_some_and(|name| naming::companion_owner(name, owners).is_some())
 }
 
 /// Takes the generated names of that cluster out of the statuses of `Ingress`es; what others wrote there stays. One that cannot be written
@@ -467,16 +457,14 @@ mod tests {
 
     #[test]
     fn only_what_the_agent_made_is_a_companion() {
-        let long = "x".repeat(60);
-        let owner = |name: &str| json!([{ "apiVersion": "v1", "kind": "Service", "name": name, "uid": "u" }]);
+        let owner =
+            |kind: &str, name: &str| json!([{ "apiVersion": "v1", "kind": kind, "name": name, "uid": "u" }]);
         for (name, owners, expected) in [
-            ("web-portolan", owner("web"), true),
-            ("web-portolan", owner("other"), false),
-            ("my-copy", owner("web"), false),
-            ("my-own", json!([]), false),
+            ("web-portolan", owner("Service", "web"), true),
+            ("web-portolan", owner("Service", "other"), false),
             ("left-portolan", json!([]), true),
-            ("web-1-portolan", owner("web-12"), false),
-            (&format!("{}-0123456789-portolan", &long[..43]), owner(&long), true),
+            ("left-portolan", owner("Deployment", "other"), true),
+            ("my-own", json!([]), false),
         ] {
             let service: Service = serde_json::from_value(json!({
                 "metadata": { "name": name, "namespace": "shop", "ownerReferences": owners },
