@@ -84,11 +84,6 @@ pub async fn credential(
     let made = made.map_err(failed(format!("cannot make a token for the account {account}")))?;
     let token = made.status.and_then(|status| status.token).filter(|token| !token.is_empty());
     let token = token.ok_or(JoinError::NoToken(account))?;
-    let authority = match (&server.authority, url) {
-        // Another name of the server may have another certificate: the server's own authority is the best guess.
-        (Some(authority), _) => Some(authority.clone()),
-        (None, _) => root_ca(client, &namespace).await.map_err(failed(format!("cannot read {ROOT_CA}")))?,
-    };
     let known = url.is_none();
     let url = url.map_or_else(|| Url::parse(&server.url), |url| Ok(url.clone()))?;
     if url.is_local() {
@@ -96,8 +91,16 @@ pub async fn credential(
             "{url} is whatever machine it is used on, so a member cluster elsewhere will not find the LB cluster by it; say another with --server"
         ));
     }
-    let credential =
-        Credential { cluster: cluster.to_owned(), namespace, server: url.to_string(), authority, token };
+    let server_url = url.to_string();
+    // Another name of the server may have another certificate: the server's own authority is the best guess.
+    let authority = server.authority.clone();
+    let mut credential =
+        Credential { cluster: cluster.to_owned(), namespace, server: server_url, authority, token };
+    // A kubeconfig without one may be that of a server with a public certificate, as behind a proxy of its provider.
+    if credential.authority.is_none() && !answers(&credential).await {
+        let found = root_ca(client, &credential.namespace).await;
+        credential.authority = found.map_err(failed(format!("cannot read {ROOT_CA}")))?;
+    }
     if !known {
         tried(&credential, doubt).await?;
     }
@@ -117,6 +120,12 @@ async fn tried(credential: &Credential, mut doubt: impl FnMut(&str)) -> Result<(
     };
     doubt(&format!("{url} could not be used from here, with the CA and the token of the credential: {why}"));
     Ok(())
+}
+
+/// Whether it is an API server with a certificate that can be verified.
+async fn answers(credential: &Credential) -> bool {
+    let answer = tokio::time::timeout(TRY, version(credential)).await;
+    matches!(answer, Ok(Ok(()) | Err(kube::Error::Api(_))))
 }
 
 async fn version(credential: &Credential) -> kube::Result<()> {
