@@ -2,7 +2,8 @@
 //!
 //! Invariants: an endpoint is usable until a probe has said otherwise; the very first probe decides at once; after that
 //! a verdict changes only when `threshold` results in a row contradict it, so an endpoint that flaps faster than that keeps
-//! the verdict it had. Cost: a few integer operations per probe, 48 bytes per endpoint.
+//! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first.
+//! Cost: a few integer operations per probe, 48 bytes per endpoint.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ const JITTER: f64 = 0.1;
 
 /// The first probe of an endpoint comes within its interval, but no later than this.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
+
+/// So many probes of an endpoint that was not healthy yet come that soon after each other.
+const EARLY: u32 = 10;
 
 /// What probes say about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,6 +52,8 @@ pub struct EndpointHealth {
     health: Health,
     /// Results in a row that contradict `health`.
     contradictions: u32,
+    /// Probes before it was healthy for the first time; `EARLY` from then on.
+    early: u32,
     due: Instant,
 }
 
@@ -55,7 +61,7 @@ impl EndpointHealth {
     /// An endpoint that has just appeared; its first probe comes soon, at a moment that `random` chooses.
     pub fn new(now: Instant, check: &HealthCheck, random: u64) -> Self {
         let within = check.interval.min(FIRST_WITHIN);
-        Self { health: Health::Unknown, contradictions: 0, due: now + within.mul_f64(unit(random)) }
+        Self { health: Health::Unknown, contradictions: 0, early: 0, due: now + within.mul_f64(unit(random)) }
     }
 
     /// What the probes so far come to.
@@ -76,7 +82,14 @@ impl EndpointHealth {
         check: &HealthCheck,
         random: u64,
     ) -> Option<Health> {
-        self.due = next_probe(now, check.interval, random);
+        let changed = self.judge(outcome, check);
+        self.early = if self.health == Health::Healthy { EARLY } else { (self.early + 1).min(EARLY) };
+        let interval = if self.early < EARLY { check.interval.min(FIRST_WITHIN) } else { check.interval };
+        self.due = next_probe(now, interval, random);
+        changed
+    }
+
+    fn judge(&mut self, outcome: Outcome, check: &HealthCheck) -> Option<Health> {
         let (verdict, threshold) = match outcome {
             Outcome::Success => (Health::Healthy, check.healthy_threshold),
             Outcome::Failure => (Health::Unhealthy, check.unhealthy_threshold),
