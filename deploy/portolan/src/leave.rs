@@ -12,7 +12,7 @@ use crate::print;
 
 /// Take a cluster out of the fleet: out of the LB cluster, and what the agent made out of the member cluster.
 ///
-/// The LB cluster comes first. With its Cluster go the namespace tenant-<cluster>, the account and all rights; hosts that other clusters serve too go
+/// The LB cluster comes first. With its Cluster go the namespace tenant-CLUSTER, the account and all rights; hosts that other clusters serve too go
 /// on there, and its own are not found any more. In the member cluster then go the agent, the node ports that it made, the generated names in
 /// the statuses of Ingresses, and its namespace, rights and IngressClass. Ingresses stay, and what others wrote. No request is lost of hosts that
 /// are served elsewhere: those under way have ten seconds before node ports go. What is gone already is passed over, so that it can be done again; where
