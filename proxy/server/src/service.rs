@@ -137,9 +137,11 @@ impl Service {
             return Err(Failure::new(Flag::NoPool, 500, "the CA bundle of the route's pool is missing"));
         }
         // Where all were tried in vain, and none for long, once more: behind a node's port another pod answers the next time.
-        let waited = ctx.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout);
-        let tried_all = ctx.tries > 0 && !waited;
-        match pool.pick(random, &ctx.tried).or_else(|| tried_all.then(|| pool.pick(random, &[])).flatten()) {
+        let again = || {
+            let waited = ctx.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout);
+            if ctx.tries > 0 && !waited { pool.pick(random, &[]) } else { None }
+        };
+        match pool.pick(random, &ctx.tried).or_else(again) {
             Some(endpoint) => Ok((pool, endpoint)),
             None => Err(NO_ENDPOINT),
         }

@@ -18,7 +18,7 @@ pub const DOMAIN: &str = "lb.example.net";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// What anything may take on a busy machine.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
-/// Answers that make sure of every replica of two or three, for a connection goes to any of them: all but one in a million miss none.
+/// Answers that make sure of both replicas of two, for a connection goes to either: two runs in a million miss one.
 const IN_A_ROW: usize = 20;
 
 /// What a world is to be.

@@ -1,4 +1,4 @@
-//! How long a change takes to reach traffic: at every proxy, from the answer to the write.
+//! How long a change takes to reach traffic: at all proxies that the connections lead to, from the answer to the write.
 
 use std::time::{Duration, Instant};
 
