@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Follower (a task per collection) ─┐
-//!  Follower …                        ├─► words ─► Supervisor: Known ─► deltas ─► (5 ms of quiet, 20 ms at most) ─► Batch ─► channel
+//!  Follower …                        ├─► words ─► Supervisor: Known ─► deltas ─► (10 ms after the last one) ─► Batch ─► channel
 //!  probe (does the server answer?) ──┘                │
 //!  Journal::read, once at the start ──────────────────┴─► Journal: the last good state, on disk
 //! ```
@@ -28,7 +28,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::batch::{Burst, Pace};
 use crate::connect::ApiServer;
 use crate::folder::Batch;
 
@@ -50,8 +49,8 @@ use self::probe::Health;
 use self::status::Subject;
 pub use self::status::{SourceStatus, Trouble};
 
-/// Events of an API server come one by one, and a burst of them as fast as they are read.
-const PACE: Pace = Pace { quiet: Duration::from_millis(5), at_most: Duration::from_millis(20) };
+/// Between two batches: a change after some quiet goes at once, and what comes on its heels is gathered.
+const SPACING: Duration = Duration::from_millis(10);
 /// So long the API server has to say everything before the disk is asked, or before what may not be read is done without.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Objects between the watches and the supervisor. They may be large; a channel full of them is read in milliseconds.
@@ -134,7 +133,8 @@ struct Supervisor {
     mend: Option<Mend>,
     began: Instant,
     pending: Vec<Delta>,
-    burst: Option<Burst>,
+    /// When the last batch was sent.
+    sent: Instant,
     /// Since when something was seen that no batch contains, though there is nothing to apply: a status, say.
     untold: Option<Instant>,
     /// Whether no batch has been sent yet.
@@ -190,7 +190,7 @@ impl Supervisor {
             mend: None,
             began: Instant::now(),
             pending: Vec::new(),
-            burst: None,
+            sent: Instant::now(),
             untold: None,
             first: true,
             restored: false,
@@ -236,7 +236,7 @@ impl Supervisor {
     fn due(&self) -> Option<Instant> {
         if !self.first {
             let untold = self.untold.map(|since| since + VERSIONS);
-            return self.burst.map(|burst| burst.over_at().into()).or(untold);
+            return if self.pending.is_empty() { untold } else { Some(self.sent + SPACING) };
         }
         let of_cluster = |(of, task): (&Collection, &Task)| of.namespace.is_some() || task.listed;
         let listed = !self.tasks.is_empty() && self.tasks.iter().all(of_cluster);
@@ -253,7 +253,7 @@ impl Supervisor {
             let reason = "what is in force is from the disk, until the API server has said everything";
             self.status.trouble(Subject::Disk, self.began.into(), reason.to_owned());
         }
-        (self.burst, self.untold) = (None, None);
+        (self.sent, self.untold) = (Instant::now(), None);
         let deltas = std::mem::take(&mut self.pending);
         Batch { deltas, first, versions: *self.known.versions(), ..Batch::default() }
     }
@@ -381,7 +381,7 @@ impl Supervisor {
                         }
                     }
                 }
-                self.push(change.delta);
+                self.pending.extend(change.delta);
             }
             News::Gone(item) => {
                 let gone = self.known.gone(&collection, &item);
@@ -418,7 +418,7 @@ impl Supervisor {
             if let Some(journal) = &self.journal {
                 journal.gone(&id);
             }
-            self.push(Some(Delta::Delete(id)));
+            self.pending.push(Delta::Delete(id));
         }
     }
 
@@ -429,20 +429,12 @@ impl Supervisor {
             if let Some(journal) = &self.journal {
                 journal.gone(&id);
             }
-            self.push(Some(Delta::Delete(id)));
+            self.pending.push(Delta::Delete(id));
         }
         // Nobody wants to know any more how it is.
         let _ = self.status.well(&Subject::Collection(collection.clone()), now());
         // It may have been the last that was waited for.
         self.listed();
-    }
-
-    fn push(&mut self, delta: Option<Delta>) {
-        if let Some(delta) = delta {
-            self.pending.push(delta);
-            let now = now();
-            self.burst.get_or_insert_with(|| Burst::new(PACE, now)).event(now);
-        }
     }
 
     fn is_well(&self, subject: &Subject) {

@@ -191,19 +191,25 @@ async fn namespaces_come_and_go_with_clusters() {
     assert_eq!(stage.deltas(), ["apply Cluster paris"], "what the old task said is not heard");
 }
 
-#[tokio::test]
-async fn what_comes_together_is_one_batch() {
+#[tokio::test(start_paused = true)]
+async fn what_comes_on_the_heels_of_a_batch_is_gathered() {
     let mut stage = Stage::listed();
     for version in 1..=3 {
         stage.say(&all_of(Kind::Cluster), News::Object(cluster("paris", version)));
     }
-    let due = stage.supervisor.due().unwrap();
-    let left = due.saturating_duration_since(Instant::now());
-    assert!(left <= PACE.quiet, "{left:?}");
+    assert_eq!(stage.supervisor.due(), Some(Instant::now() + SPACING));
     let batch = stage.supervisor.batch();
     assert_eq!((batch.deltas.len(), batch.first), (3, false));
     assert_eq!(batch.versions.of(Kind::Cluster), Some(3));
     assert_eq!(stage.supervisor.due(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_after_some_quiet_goes_at_once() {
+    let mut stage = Stage::listed();
+    tokio::time::advance(SPACING).await;
+    stage.say(&all_of(Kind::Cluster), News::Object(cluster("paris", 1)));
+    assert_eq!(stage.supervisor.due(), Some(Instant::now()));
 }
 
 /// What is on disk is served where the server does not answer, and gives way to what it says.
