@@ -89,7 +89,11 @@ pub(crate) async fn provision(
     let mut news = watches(&client);
     let mut under_way = JoinSet::new();
     queue.mark(&Job::Policy, Instant::now());
-    let mut counted = count(&client, &system).await.unwrap_or_default();
+    let mut counted = count(&client, &system).await.unwrap_or_else(|error| {
+        let error = Refusal::from(error);
+        tracing::warn!(%error, "cannot find out whether quotas count load balancers; asked again soon");
+        false
+    });
     if !counted {
         queue.mark(&Job::Quota, Instant::now() + RETRY);
     }
