@@ -52,6 +52,7 @@ EDGES = {
         "portolan-compile",
         "portolan-certs",
         "portolan-route",
+        "portolan-balance",
         "portolan-source",
         "portolan-controller",
         "portolan-admin",

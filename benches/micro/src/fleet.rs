@@ -8,8 +8,9 @@ use anyhow::Result;
 use portolan_model::host::HostPattern;
 use portolan_model::id::{Kind, ObjectRef, PoolId, tenant_namespace};
 use portolan_model::intent::{
-    AllowedDomain, Cluster, Delta, HttpLoadBalancer, Limits, Locality, Meta, Object, Sharing, Spec,
+    AllowedDomain, Cluster, Delta, HttpLoadBalancer, Limits, Meta, Object, Sharing, Spec,
 };
+use portolan_model::locality::Locality;
 use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::policy::Policy;
 use portolan_model::pool::{

@@ -10,6 +10,7 @@ use crate::condition::Condition;
 use crate::host::{HostName, HostPattern};
 use crate::id::{Kind, ObjectRef};
 use crate::inventory::{EndpointSlice, NodeSet};
+use crate::locality::Locality;
 use crate::policy::TrafficPolicy;
 use crate::pool::UpstreamPool;
 use crate::proxy::Proxy;
@@ -155,15 +156,6 @@ pub struct Limits {
     pub hosts: Option<u32>,
     /// Endpoints of all its pools.
     pub endpoints: Option<u32>,
-}
-
-/// Where a cluster or an endpoint is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct Locality {
-    /// Such as `eu-west`.
-    pub region: Option<Arc<str>>,
-    /// Such as `eu-west-1`.
-    pub zone: Option<Arc<str>>,
 }
 
 /// A domain that a cluster may claim hosts under.

@@ -13,6 +13,7 @@ pub mod host;
 pub mod id;
 pub mod intent;
 pub mod inventory;
+pub mod locality;
 pub mod naming;
 pub mod path;
 pub mod plan;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::host::HostName;
 use crate::id::ObjectRef;
+use crate::locality::Locality;
 use crate::policy::PolicySpec;
 
 /// The `Proxy` named `default`, or what counts where there is none.
@@ -17,6 +18,8 @@ use crate::policy::PolicySpec;
 pub struct Proxy {
     /// Below it lie the generated names: `<label>.<cluster>.<lb domain>`.
     pub lb_domain: HostName,
+    /// Where the proxies are: of hosts that several clusters serve, the nearest ones that can take a request do.
+    pub locality: Locality,
     /// Where connections are accepted; names are unique, and so are address and port.
     pub listeners: Vec<Arc<Listener>>,
     /// Whose word about the client is believed.
@@ -55,6 +58,7 @@ impl Proxy {
         };
         Self {
             lb_domain: HostName::parse("lb.localhost").unwrap_or_else(|_| unreachable!("a valid constant")),
+            locality: Locality::default(),
             listeners: vec![
                 listener("http", 8080, None),
                 listener("https", 8443, Some(ListenerTls { self_signed: true, ..ListenerTls::default() })),

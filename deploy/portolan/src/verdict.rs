@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portolan_admin::ExplainRequest;
+use portolan_balance::{Choice, weights_of_nearest};
 use portolan_compile::Refused;
 use portolan_model::host::HostPattern;
 use portolan_model::id::PoolId;
+use portolan_model::locality::Distance;
 use portolan_model::plan::{Action, Plan, PoolTls, Route, Trust, VirtualHost};
 use portolan_model::policy::HttpsRedirect;
 use portolan_model::route::{Filter, Scheme};
@@ -108,19 +110,23 @@ fn route(
         (Some(pool), None) => !pool.endpoints.is_empty() || !pool.names.is_empty(),
     };
     let alone = route.actions.len() == 1;
-    let weight = |action: &Action| {
+    let choice = |action: &Action| {
+        let cluster = plan.clusters.get(action.cluster());
+        let distance =
+            cluster.map_or(Distance::Elsewhere, |cluster| cluster.locality.distance(&plan.proxy.locality));
         if !shared {
-            return 1;
+            return (1, distance);
         }
         let can = alone
             || action.backends.is_empty()
             || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool));
-        match plan.clusters.get(action.cluster()) {
-            Some(cluster) if can && !cluster.drain => cluster.weight,
-            _ => 0,
+        match cluster {
+            Some(cluster) if can && !cluster.drain => (cluster.weight, distance),
+            _ => (0, distance),
         }
     };
-    let weights: Vec<u32> = route.actions.iter().map(|action| weight(action)).collect();
+    let choices: Vec<Choice> = route.actions.iter().map(|action| choice(action)).collect();
+    let weights: Vec<u32> = weights_of_nearest(&choices).collect();
     let mut fates: Vec<(f64, Fate)> = Vec::new();
     let mut add = |share: f64, fate: Fate| match fates.iter_mut().find(|(_, known)| *known == fate) {
         _ if share == 0.0 => {}
@@ -131,7 +137,7 @@ fn route(
         add(1.0, Fate::NoEndpoint("no cluster can take the request".into()));
     }
     let mut clusters: Vec<Value> = Vec::new();
-    for (action, share) in route.actions.iter().zip(shares(&weights)) {
+    for ((action, share), (_, distance)) in route.actions.iter().zip(shares(&weights)).zip(&choices) {
         let backend_weights: Vec<u32> = action.backends.iter().map(|backend| backend.weight).collect();
         let backend_shares = shares(&backend_weights);
         if redirects(action, request) {
@@ -166,6 +172,7 @@ fn route(
         clusters.push(json!({
             "cluster": action.cluster(),
             "share": share,
+            "distance": distance,
             "drained": plan.clusters.get(action.cluster()).is_some_and(|cluster| cluster.drain),
             "object": action.object.to_string(),
             "rule": action.rule,

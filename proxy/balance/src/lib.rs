@@ -17,4 +17,4 @@ mod weighted;
 pub use balancer::{Balancer, scramble};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState, InFlight};
-pub use weighted::weighted;
+pub use weighted::{Choice, nearest, weighted, weights_of_nearest};

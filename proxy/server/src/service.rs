@@ -18,8 +18,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use portolan_balance::weighted;
+use portolan_balance::{Choice, nearest, weighted};
 use portolan_metrics::Connect;
+use portolan_model::locality::Distance;
 use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
@@ -53,8 +54,8 @@ impl Service {
         Self { recorder: Arc::new(Recorder { shared: Arc::clone(&shared), worker }), shared }
     }
 
-    /// Which action of a route takes the request. On a shared host: by weight among the clusters that are not drained and, where
-    /// there are several, answer by themselves or have an endpoint left. What has been sent once is not answered with a redirect.
+    /// Which action of a route takes the request. On a shared host: by weight among the nearest of the clusters that are not drained and,
+    /// where there are several, answer by themselves or have an endpoint left. What has been sent once is not answered with a redirect.
     /// Another try goes to another cluster where one can take it: what failed may be the way to all of the first.
     fn choose_action(&self, ctx: &Context, target: &Target) -> Option<usize> {
         let route = target.route()?;
@@ -63,11 +64,14 @@ impl Service {
         }
         let snapshot = &ctx.snapshot;
         let alone = route.actions.len() == 1;
-        let mut weights: smallvec::SmallVec<[u32; 8]> = route
+        let mut choices: smallvec::SmallVec<[Choice; 8]> = route
             .actions
             .iter()
             .map(|action| {
-                let Some(cluster) = snapshot.clusters.get(action.cluster()) else { return 0 };
+                let Some(cluster) = snapshot.clusters.get(action.cluster()) else {
+                    return (0, Distance::Elsewhere);
+                };
+                let plan = &cluster.plan;
                 let can = if request::is_redirected(ctx, action) {
                     ctx.tries == 0
                 } else {
@@ -77,14 +81,15 @@ impl Service {
                             backend.weight > 0 && pool.is_some_and(|pool| pool.can_pick(&ctx.tried))
                         })
                 };
-                if cluster.plan.drain || !can { 0 } else { cluster.plan.weight }
+                let weight = if plan.drain || !can { 0 } else { plan.weight };
+                (weight, plan.locality.distance(&snapshot.proxy.locality))
             })
             .collect();
         let tried = target.action;
-        if ctx.tries > 0 && weights.iter().enumerate().any(|(at, weight)| at != tried && *weight > 0) {
-            weights[tried] = 0;
+        if ctx.tries > 0 && choices.iter().enumerate().any(|(at, (weight, _))| at != tried && *weight > 0) {
+            choices[tried].0 = 0;
         }
-        weighted(weights.iter().copied(), self.shared.random())
+        nearest(&choices, self.shared.random())
     }
 
     /// Where the request goes first. What can be refused is refused here: an error later costs the client its connection.

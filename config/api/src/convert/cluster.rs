@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 use portolan_model::id::{Kind, ObjectRef, TENANT_PREFIX, tenant_namespace};
-use portolan_model::intent::{AllowedDomain, Cluster, Limits, Locality, Sharing, Spec};
+use portolan_model::intent::{AllowedDomain, Cluster, Limits, Sharing, Spec};
+use portolan_model::locality::Locality;
 
 use super::scalar::{cidr, host_name, label, object_name};
 use super::{Convert, Cx};
@@ -39,7 +40,6 @@ impl Convert for ClusterSpec {
             };
             allowed_domains.push(AllowedDomain { suffix, sharing });
         }
-        let locality = self.locality.clone().unwrap_or_default();
         let limits = self.limits.clone().unwrap_or_default();
         let ranges = self.allowed_endpoint_cidrs.as_ref();
         let allowed_endpoints =
@@ -49,10 +49,7 @@ impl Convert for ClusterSpec {
             secret_ref(cx, &at.field("certificateRef"), reference, &tenant_namespace(&cx.id.name))
         });
         Some(Spec::Cluster(Box::new(Cluster {
-            locality: Locality {
-                region: locality.region.map(|region| cx.names.share(&region)),
-                zone: locality.zone.map(|zone| cx.names.share(&zone)),
-            },
+            locality: locality(cx, self.locality.as_ref()),
             weight: self.weight,
             drain: self.drain,
             allowed_domains,
@@ -67,6 +64,12 @@ impl Convert for ClusterSpec {
             },
         })))
     }
+}
+
+/// Where something is; nobody said where without.
+pub(crate) fn locality(cx: &mut Cx<'_>, said: Option<&kinds::Locality>) -> Locality {
+    let mut share = |name: &Option<String>| name.as_deref().map(|name| cx.names.share(name));
+    said.map(|said| Locality { region: share(&said.region), zone: share(&said.zone) }).unwrap_or_default()
 }
 
 /// Ranges of addresses; errors are noted.

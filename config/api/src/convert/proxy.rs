@@ -11,7 +11,7 @@ use portolan_model::proxy::{
     AccessLog, ClientAddress, Limits, ListenAddress, Listener, ListenerTls, Proxy, ProxyProtocol, TlsVersion,
 };
 
-use super::cluster::{cidrs, secret_ref};
+use super::cluster::{cidrs, locality, secret_ref};
 use super::policy::policy;
 use super::scalar::{address, host_name, label, positive};
 use super::{Convert, Cx};
@@ -65,6 +65,7 @@ impl Convert for ProxySpec {
         let reserved = cidrs(cx, &at.field("reservedCIDRs"), &self.reserved_cidrs);
         Some(Spec::Proxy(Box::new(Proxy {
             lb_domain: lb_domain?,
+            locality: locality(cx, self.locality.as_ref()),
             listeners,
             client_address,
             limits,

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{SecretRef, is_false};
+use super::parts::{Locality, SecretRef, is_false};
 
 /// One member cluster. Its name is one DNS label; its objects live in the namespace `tenant-<name>`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -42,7 +42,7 @@ use super::parts::{SecretRef, is_false};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
-    /// Where it is. Decides nothing yet.
+    /// Where it is. Of the hosts that several clusters serve, those nearest to the proxies (`Proxy.spec.locality`) that can take a request do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality: Option<Locality>,
     /// Its share of the hosts that several clusters serve.
@@ -186,19 +186,6 @@ pub struct Counts {
     /// Endpoints of all its pools.
     #[serde(default)]
     pub endpoints: u32,
-}
-
-/// Where a cluster is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Locality {
-    /// Such as `eu-west`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub region: Option<String>,
-    /// Such as `eu-west-1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub zone: Option<String>,
 }
 
 /// A domain that a cluster may claim hosts under.

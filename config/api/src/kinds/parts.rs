@@ -124,3 +124,16 @@ pub(crate) fn yes() -> bool {
 pub(crate) fn is_false(flag: &bool) -> bool {
     !flag
 }
+
+/// Where a cluster is, or the proxies are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Locality {
+    /// Such as `eu-west`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub region: Option<String>,
+    /// Such as `eu-west-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub zone: Option<String>,
+}

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::parts::{GoDuration, SecretRef, Status, is_false, yes};
+use super::parts::{GoDuration, Locality, SecretRef, Status, is_false, yes};
 use super::traffic_policy::PolicySettings;
 
 /// What every proxy replica does alike. Only the one named `default` counts.
@@ -36,6 +36,10 @@ pub struct ProxySpec {
     /// Below it lie the generated names: `<label>.<cluster>.<lb domain>`.
     #[schemars(length(min = 1, max = 253))]
     pub lb_domain: String,
+    /// Where the proxies are. A request of a host that several clusters serve goes to the nearest of those that can take it: in the same
+    /// zone, else in the same region, else anywhere; among these by weight. By weight alone without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
     /// Where connections are accepted.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

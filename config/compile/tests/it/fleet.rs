@@ -11,6 +11,7 @@ use portolan_model::host::{HostName, HostPattern};
 use portolan_model::id::{Kind, ObjectRef, PoolId};
 use portolan_model::intent::*;
 use portolan_model::inventory::{EndpointSlice, Node, NodeSet, SliceEndpoint, SlicePort};
+use portolan_model::locality::Locality;
 use portolan_model::plan::{Plan, VirtualHost};
 use portolan_model::policy::{PolicySpec, TrafficPolicy};
 use portolan_model::pool::*;

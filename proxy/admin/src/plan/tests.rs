@@ -1,6 +1,7 @@
 use portolan_model::condition::{ConditionType, Reason};
 use portolan_model::host::HostName;
-use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Locality};
+use portolan_model::intent::{CertificateFacts, KeyAlgorithm};
+use portolan_model::locality::Locality;
 use portolan_model::policy::Policy;
 use portolan_model::pool::{Balancing, EndpointRanges, UpstreamProtocol};
 use portolan_model::redacted::Redacted;

@@ -264,6 +264,49 @@ fn a_shared_host_is_one_application_over_clusters() {
 }
 
 #[test]
+fn the_nearest_clusters_of_a_shared_host_take_it() {
+    let places = [
+        ("paris", "{region: eu, zone: eu-a}"),
+        ("lyon", "{region: eu, zone: eu-b}"),
+        ("tokyo", "{region: ap}"),
+    ];
+    let check = "healthCheck: {http: {path: /healthz}, interval: 100ms, timeout: 1s, healthyThreshold: 1, unhealthyThreshold: 1}\n";
+    let echoes = places.map(|(name, _)| Echo::start(name));
+    let mut fleet = String::new();
+    for ((name, place), echo) in places.iter().zip(&echoes) {
+        let spec = format!("allowedDomains: [{{suffix: app.test, sharing: Shared}}]\nlocality: {place}\n");
+        fleet += &cluster(name, &spec);
+        fleet += &load_balancer(name, "app", "www.app.test", "web");
+        fleet += &pool(name, "web", &[echo.address()], check);
+    }
+    let portolan = Portolan::start(&[("fleet.yaml", fleet)]);
+    let mut client = portolan.raw();
+    assert_eq!(shares(&mut client, "www.app.test", 200).len(), 3, "nobody said where the proxy is");
+
+    let [paris, lyon, tokyo] = &echoes;
+    let mut all_go_to = |name: &str| {
+        let expected = BTreeMap::from([(name.to_owned(), 40)]);
+        eventually(name, || (shares(&mut client, "www.app.test", 40) == expected).then_some(()));
+        let verdict = portolan.admin_json("/explain?url=http://www.app.test/");
+        for cluster in verdict["clusters"].as_array().unwrap() {
+            let share = if cluster["cluster"] == *name { 1.0 } else { 0.0 };
+            assert_eq!(cluster["share"], share, "{name}: {verdict}");
+        }
+    };
+    portolan.apply("proxy.yaml", &Setup::new().spec("locality: {region: eu, zone: eu-a}\n").proxy());
+    all_go_to("paris");
+    paris.set_healthy(false);
+    all_go_to("lyon");
+    lyon.set_healthy(false);
+    all_go_to("tokyo");
+    paris.set_healthy(true);
+    all_go_to("paris");
+    tokyo.set_healthy(false);
+    portolan.apply("proxy.yaml", &Setup::new().spec("locality: {region: ap, zone: ap-a}\n").proxy());
+    all_go_to("paris");
+}
+
+#[test]
 fn sharing_takes_two() {
     let (paris, tokyo) = (Echo::start("paris"), Echo::start("tokyo"));
     let text = cluster("paris", "allowedDomains: [{suffix: app.test, sharing: Shared}]\n")
