@@ -27,6 +27,24 @@ pub fn is_generated(host: &str, cluster: &str, kind: &str, namespace: &str, name
     second == cluster && labels(kind, namespace, name).any(|own| own == label)
 }
 
+/// The same, and under `domain`, the lb domain of today, for that origin in whatever cluster: its own may have been called otherwise before.
+/// Labels do not depend on it, so that nobody else's name is taken for one.
+pub fn is_generated_ever(
+    host: &str,
+    cluster: &str,
+    domain: Option<&str>,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> bool {
+    let mut parts = host.splitn(3, '.').skip(1);
+    let cluster = match (parts.next(), parts.next()) {
+        (Some(another), under) if under.is_some() && under == domain => another,
+        _ => cluster,
+    };
+    is_generated(host, cluster, kind, namespace, name)
+}
+
 /// The companion of a `Service`, in its namespace.
 pub fn companion(service: &str) -> String {
     let mut name = fit(service.to_owned(), LABEL - COMPANION.len());
@@ -124,6 +142,22 @@ mod tests {
             assert_eq!(is_generated(host, "paris", "Ingress", "a", "shop"), expected, "{host}");
         }
     }
+
+    #[test]
+    fn under_the_lb_domain_of_today_the_cluster_may_be_another() {
+        for (host, domain, expected) in [
+            ("shop.tokyo.lb.example.net", Some("lb.example.net"), true),
+            ("shop.tokyo.lb.example.net", Some("example.net"), false),
+            ("shop.tokyo.lb.example.net", None, false),
+            ("shop.paris.old.example", Some("lb.example.net"), true),
+            ("api.tokyo.lb.example.net", Some("lb.example.net"), false),
+            ("shop.tokyo", None, false),
+        ] {
+            let found = is_generated_ever(host, "paris", domain, "Ingress", "a", "shop");
+            assert_eq!(found, expected, "{host} under {domain:?}");
+        }
+    }
+
     #[test]
     fn a_companion_is_called_after_its_service() {
         let long = "x".repeat(63);

@@ -90,14 +90,22 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
     let stays = |what: &String| {
         print::err(&format!("{what} stays: it bears the name, but no Cluster {cluster} owns it\n"));
     };
+    let mut domain = None;
     if let Some(lb_cluster) = &lb_cluster {
+        domain = lb_cluster.lb_domain().await.unwrap_or_else(|error| {
+            let error = anyhow::Error::from(error);
+            print::err(&format!(
+                "portolan: {error:#}: names that it had as another Cluster may stay in statuses\n"
+            ));
+            None
+        });
         lb_cluster.forget(cluster, gone, stays).await?;
         if !any.get() {
             print::err(&format!("the LB cluster has nothing of a Cluster {cluster}\n"));
         }
     }
     match member {
-        Some(member) => member.clear(cluster, gone).await?,
+        Some(member) => member.clear(cluster, domain.as_deref(), gone).await?,
         None if any.get() => print::err(&format!(
             "the agent and what it made stay in the member cluster until: portolan leave {cluster} --member-only --member-kubeconfig <file>\n"
         )),

@@ -30,12 +30,8 @@ impl<'a> Own<'a> {
 /// Whether an entry was written here for that `Ingress`.
 pub fn is_own(entry: &StatusEntry, own: Own<'_>, key: &Key) -> bool {
     let Some(host) = entry.hostname.as_deref().filter(|_| entry.ip.is_none()) else { return false };
-    let mut parts = host.splitn(3, '.').skip(1);
-    let cluster = match (parts.next(), parts.next()) {
-        (Some(cluster), domain) if domain.is_some() && domain == own.domain => cluster,
-        _ => own.cluster,
-    };
-    naming::is_generated(host, cluster, INGRESS, &key.namespace, &key.name)
+    let Own { cluster, domain } = own;
+    naming::is_generated_ever(host, cluster, domain, INGRESS, &key.namespace, &key.name)
 }
 
 /// What the status is to be, if it is to be another. `host` is the generated name, where it is known.

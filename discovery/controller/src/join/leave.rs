@@ -23,7 +23,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, Preconditions
 use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
 use portolan_api::contract::{AGENT, CREDENTIAL, MANAGED_BY_LABEL};
-use portolan_api::kinds::Cluster;
+use portolan_api::kinds::{Cluster, Proxy};
 use portolan_model::id::tenant_namespace;
 use portolan_model::naming;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
 /// What of the agent has which label, by its chart and by `portolan join`.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// The one `Proxy` that counts.
+const PROXIES: &str = "default";
 /// Tries to write a status that somebody else writes too.
 const TRIES: usize = 5;
 
@@ -108,8 +110,22 @@ impl Server {
         .await
     }
 
-    /// Takes away from this member cluster what it has of being that cluster. What goes is told as it does.
-    pub async fn clear(&self, cluster: &str, mut gone: impl FnMut(&str)) -> Result<(), JoinError> {
+    /// What the generated names of this LB cluster end in, if that is said.
+    pub async fn lb_domain(&self) -> Result<Option<String>, JoinError> {
+        let proxies = Api::<DeserializeGuard<Proxy>>::all(self.client.clone());
+        let found = proxies.get_opt(PROXIES).await;
+        let found = found.map_err(failed(format!("cannot read Proxy {PROXIES} of {}", self.url)))?;
+        Ok(found.and_then(|found| found.0.ok()).map(|proxy| proxy.spec.lb_domain))
+    }
+
+    /// Takes away from this member cluster what it has of being that cluster: of the names under `domain`, the lb domain of today, those too that
+    /// it had as another, for its agent may not have come to write them anew. What goes is told as it does.
+    pub async fn clear(
+        &self,
+        cluster: &str,
+        domain: Option<&str>,
+        mut gone: impl FnMut(&str),
+    ) -> Result<(), JoinError> {
         let client = &self.client;
         let deployments = Api::<Deployment>::namespaced(client.clone(), AGENT);
         let deleted = delete(&deployments, AGENT, &DeleteParams::background()).await?;
@@ -119,7 +135,7 @@ impl Server {
         }
         companions(client, &mut gone).await?;
         // Whatever becomes of statuses, the rest goes: they can be written again without it.
-        let written = statuses(client, cluster, &mut gone).await;
+        let written = statuses(client, cluster, domain, &mut gone).await;
         labelled::<IngressClass>(client, &mut gone).await?;
         labelled::<ClusterRoleBinding>(client, &mut gone).await?;
         labelled::<ClusterRole>(client, &mut gone).await?;
@@ -263,7 +279,12 @@ fn is_companion(service: &Service) -> bool {
 
 /// Takes the generated names of that cluster out of the statuses of `Ingress`es; what others wrote there stays. One that cannot be written
 /// does not hold up the others.
-async fn statuses(client: &Client, cluster: &str, gone: &mut impl FnMut(&str)) -> Result<(), JoinError> {
+async fn statuses(
+    client: &Client,
+    cluster: &str,
+    domain: Option<&str>,
+    gone: &mut impl FnMut(&str),
+) -> Result<(), JoinError> {
     let all = Api::<Ingress>::all(client.clone());
     let all = all.list(&ListParams::default()).await.map_err(failed("cannot list Ingresses".to_owned()))?;
     let mut failures = Vec::new();
@@ -273,7 +294,7 @@ async fn statuses(client: &Client, cluster: &str, gone: &mut impl FnMut(&str)) -
             ingress.namespace().unwrap_or_default(),
             ingress.name_any()
         );
-        match without_name(client, cluster, ingress).await {
+        match without_name(client, cluster, domain, ingress).await {
             Ok(true) => gone(&format!("the name in {what}")),
             Ok(false) => {}
             Err(error) => failures.push(failed(format!("cannot write {what}"))(error)),
@@ -287,12 +308,17 @@ async fn statuses(client: &Client, cluster: &str, gone: &mut impl FnMut(&str)) -
 }
 
 /// Whether there was a name to be taken out.
-async fn without_name(client: &Client, cluster: &str, mut ingress: Ingress) -> kube::Result<bool> {
+async fn without_name(
+    client: &Client,
+    cluster: &str,
+    domain: Option<&str>,
+    mut ingress: Ingress,
+) -> kube::Result<bool> {
     let (namespace, name) = (ingress.namespace().unwrap_or_default(), ingress.name_any());
     let ingresses = Api::<Ingress>::namespaced(client.clone(), &namespace);
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let mut left = TRIES;
-    while let Some(entries) = without_ours(&ingress, cluster) {
+    while let Some(entries) = without_ours(&ingress, cluster, domain) {
         // The list is one piece to the API, so it is written only if nobody else wrote it in between.
         let patch = json!({
             "metadata": { "resourceVersion": ingress.resource_version() },
@@ -313,12 +339,17 @@ async fn without_name(client: &Client, cluster: &str, mut ingress: Ingress) -> k
 }
 
 /// The entries of a status without generated names of that cluster; nothing where there are none of these.
-fn without_ours(ingress: &Ingress, cluster: &str) -> Option<Vec<IngressLoadBalancerIngress>> {
+fn without_ours(
+    ingress: &Ingress,
+    cluster: &str,
+    domain: Option<&str>,
+) -> Option<Vec<IngressLoadBalancerIngress>> {
     let (namespace, name) = (ingress.namespace()?, ingress.metadata.name.as_deref()?);
     let entries = ingress.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
     let is_ours = |entry: &IngressLoadBalancerIngress| {
         let host = entry.hostname.as_deref().filter(|_| entry.ip.is_none());
-        host.is_some_and(|host| naming::is_generated(host, cluster, &Ingress::kind(&()), &namespace, name))
+        let kind = Ingress::kind(&());
+        host.is_some_and(|host| naming::is_generated_ever(host, cluster, domain, &kind, &namespace, name))
     };
     let others: Vec<_> = entries.iter().filter(|entry| !is_ours(entry)).cloned().collect();
     (others.len() < entries.len()).then_some(others)
@@ -437,22 +468,33 @@ mod tests {
         );
         let theirs = json!({ "ip": "192.0.2.7", "ports": [{ "port": 80, "protocol": "TCP" }] });
         let cloud = json!({ "hostname": "web.eu.cloud.example" });
-        for (what, entries, left) in [
-            ("ours", json!([ours]), Some(json!([]))),
+        let before = json!({ "hostname": "web.tokyo.lb.example.net" });
+        let another = json!({ "hostname": "edge.tokyo.lb.example.net" });
+        let today = Some("lb.example.net");
+        for (what, entries, domain, left) in [
+            ("ours", json!([ours]), None, Some(json!([]))),
             (
                 "ours under an older domain, beside theirs",
                 json!([theirs, older, ours]),
+                today,
                 Some(json!([theirs])),
             ),
-            ("theirs", json!([theirs, cloud]), None),
-            ("nothing", json!([]), None),
-            ("of another cluster", json!([{ "hostname": "web.tokyo.lb.example.net" }]), None),
+            ("theirs", json!([theirs, cloud]), today, None),
+            ("nothing", json!([]), today, None),
+            ("of another cluster, under a domain that is not known", json!([before]), None, None),
+            ("of another cluster, under another domain", json!([before]), Some("example.net"), None),
+            // Regression: after `join --replace` and `leave` it stayed for good.
+            (
+                "from when it was another cluster",
+                json!([another, before, ours]),
+                today,
+                Some(json!([another])),
+            ),
         ] {
-            let found =
-                without_ours(&ingress(entries), "paris").map(|left| serde_json::to_value(left).unwrap());
-            assert_eq!(found, left, "{what}");
+            let found = without_ours(&ingress(entries), "paris", domain);
+            assert_eq!(found.map(|left| serde_json::to_value(left).unwrap()), left, "{what}");
         }
-        assert_eq!(without_ours(&Ingress::default(), "paris"), None);
+        assert_eq!(without_ours(&Ingress::default(), "paris", today), None);
     }
 
     #[test]
