@@ -26,7 +26,7 @@ use portolan_model::naming;
 use self::place::{FoundShelves, Users};
 use crate::ledger::{Ledger, Next, Op, Outcome, Pace, Want};
 use crate::names;
-use crate::notices::{About, Notices, Told};
+use crate::notices::{About, Notices, Side, Told};
 use crate::objects::{Body, Found, Id, Kind, SliceBody};
 use crate::translate::class::Owner;
 use crate::translate::nodes::{self, NodeAddress};
@@ -35,7 +35,7 @@ use crate::view::{
     Change, Ingress, IngressClass, Key, Name, Node, Service, Settings, Shelf, Slice, StatusEntry, View,
 };
 
-/// What was refused for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
+/// What was refused, or could not be watched, for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
 const STANDS: Duration = Duration::from_secs(5);
 
 /// What is heard of either cluster.
@@ -57,6 +57,17 @@ pub enum Input {
     Cluster(Change<Name, Settings>),
     /// Of what was written into the LB cluster.
     Found(Kind, Change<Name, Found>),
+    /// Why a kind cannot be watched; nothing where it can.
+    Watched(Watched, Option<Told>),
+}
+
+/// A kind that is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Watched {
+    /// Whether that is in the LB cluster.
+    pub there: bool,
+    /// What it is called.
+    pub kind: Name,
 }
 
 /// An object of the member cluster that is written.
@@ -135,6 +146,8 @@ pub struct Keeper {
     sources: HashMap<Id, Source>,
     /// What the LB cluster refuses to write, and since when; only of what is not as it is wanted.
     refused: BTreeMap<Id, (Told, Instant)>,
+    /// The kinds that cannot be watched, why, and since when.
+    unwatched: BTreeMap<Watched, (Told, Instant)>,
     /// The nodes at which something is told.
     told_nodes: BTreeSet<Name>,
     lb: Ledger<Id>,
@@ -161,6 +174,7 @@ impl Keeper {
             copies: HashMap::new(),
             sources: HashMap::new(),
             refused: BTreeMap::new(),
+            unwatched: BTreeMap::new(),
             told_nodes: BTreeSet::new(),
             lb: Ledger::new(lb),
             member: Ledger::new(member),
@@ -198,7 +212,20 @@ impl Keeper {
                 self.clusters.apply(change, |_, _, _| view.touch_all());
             }
             Input::Found(kind, change) => self.hear_found(kind, change, now),
+            Input::Watched(watched, why) => self.hear_watched(watched, why, now),
         }
+    }
+
+    fn hear_watched(&mut self, watched: Watched, why: Option<Told>, now: Instant) {
+        match why {
+            Some(told) => {
+                let since = self.unwatched.get(&watched).map_or(now, |(_, since)| *since);
+                self.unwatched.insert(watched, (told, since));
+            }
+            None => drop(self.unwatched.remove(&watched)),
+        }
+        let told = self.unwatched.values().map(|(told, _)| told.clone()).collect();
+        self.notices.set(About::Agent, Side::Api, told, now);
     }
 
     fn hear_found(&mut self, kind: Kind, change: Change<Name, Found>, now: Instant) {
@@ -367,10 +394,11 @@ impl Keeper {
         users.into_iter().flatten().for_each(|key| self.view.touch_ingress(key));
     }
 
-    /// What the LB cluster refuses to write, if it has done so for a moment: the first of it, for people there.
+    /// What cannot be watched, and what the LB cluster refuses to write, if that has been so for a moment: the first of it, for people there.
     pub fn refused(&self, now: Instant) -> Option<String> {
         let stands = |since: Instant| now.saturating_duration_since(since) >= STANDS;
-        let mut standing = self.refused.values().filter(|(_, since)| stands(*since));
+        let all = self.unwatched.values().chain(self.refused.values());
+        let mut standing = all.filter(|(_, since)| stands(*since));
         let ((_, message), _) = standing.next()?;
         Some(match standing.count() {
             0 => message.to_string(),

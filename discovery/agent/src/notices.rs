@@ -27,6 +27,8 @@ pub enum Side {
     Agent,
     /// The LB cluster.
     LoadBalancer,
+    /// An API server, of either cluster, that does not serve what is watched, or not to the agent.
+    Api,
 }
 
 /// Reason and message.
@@ -65,7 +67,7 @@ impl Notices {
             let place = known.remove(&told).unwrap_or_else(|| {
                 let delay = match side {
                     Side::Agent => SETTLE_HERE,
-                    Side::LoadBalancer => SETTLE_THERE,
+                    Side::LoadBalancer | Side::Api => SETTLE_THERE,
                 };
                 self.last += 1;
                 self.due.insert((now + delay, self.last), (subject.clone(), told.clone()));

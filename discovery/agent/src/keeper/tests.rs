@@ -828,6 +828,34 @@ fn nodes_that_are_refused_are_told_of_on_both_sides() {
     assert_eq!(keeper.figures().refusals, 0);
 }
 
+/// Regression: that an API server does not serve a kind stood in the agent's log alone.
+#[test]
+fn kinds_that_cannot_be_watched_are_told_of_on_both_sides() {
+    let mut now = Instant::now();
+    let mut keeper = keeper();
+    let watched = |there: bool, kind: &str| Watched { there, kind: kind.into() };
+    let told = |kind: &str| -> Told { ("KindNotServed".into(), kind.into()) };
+    // Nothing has been listed: without these kinds nothing may ever be.
+    for (there, kind) in [(true, "UpstreamPool"), (false, "Service")] {
+        keeper.apply(Input::Watched(watched(there, kind), Some(told(kind))), now);
+    }
+    assert_eq!((keeper.refused(now), keeper.figures().refusals), (None, 2), "it may be over in a moment");
+    now += Duration::from_secs(6);
+    assert_eq!(keeper.refused(now).as_deref(), Some("Service; and 1 more"));
+    let notices = [keeper.next_notice(now).unwrap(), keeper.next_notice(now).unwrap()];
+    let expected = ["UpstreamPool", "Service"].map(|kind| (About::Agent, Box::default(), told(kind)));
+    assert_eq!(notices, expected);
+    // It is installed, and what is said of nodes is another matter.
+    keeper.apply(Input::Watched(watched(true, "UpstreamPool"), None), now);
+    for input in World::default().lists() {
+        keeper.apply(input, now);
+    }
+    keeper.settle(now);
+    assert_eq!(keeper.refused(now).as_deref(), Some("Service"));
+    keeper.apply(Input::Watched(watched(false, "Service"), None), now);
+    assert_eq!(keeper.refused(now), None);
+}
+
 /// Regression: a refusal stood for good where its object was gone, held or right again when the write was refused, or came to be held afterwards.
 #[test]
 fn a_refusal_goes_with_what_was_refused() {

@@ -2,7 +2,8 @@
 //!
 //! Lists are taken in pages, and a watch is opened anew every minute, so that a connection that died without a word is noticed. An object
 //! that cannot be read is a name without content, and stops nothing. In the member cluster a kind that is not served counts as empty, save
-//! `Ingress`es, without which nothing can be said. Memory: a page of whole objects per kind while it is listed.
+//! `Ingress`es, without which nothing can be said; that a kind is not served, or not to the agent, is told to people on both sides. Memory: a
+//! page of whole objects per kind while it is listed.
 
 mod lenient;
 
@@ -28,7 +29,8 @@ use tokio::task::JoinSet;
 use self::lenient::Lenient;
 use super::credential::Credential;
 use super::{cause, chain};
-use crate::keeper::Input;
+use crate::keeper::{Input, Watched};
+use crate::notices::Told;
 use crate::objects::{Found, Kind, ReadBack, version};
 use crate::view::{Change, Name, Settings, read};
 
@@ -100,6 +102,7 @@ pub(super) fn load_balancer(
         server: credential.server.as_str().into(),
         config: config().fields(&format!("metadata.name={cluster}")),
         inputs,
+        there: true,
         optional: false,
     };
     clusters.spawn(tasks, |event| settings(event).map(Input::Cluster));
@@ -140,6 +143,7 @@ where
         server: credential.server.as_str().into(),
         config: config().labels(&format!("{MANAGED_BY_LABEL}={AGENT}")),
         inputs,
+        there: true,
         optional: false,
     };
     let mut names = Names::default();
@@ -216,6 +220,7 @@ fn optional<'a, K: Resource<DynamicType = ()>>(server: &ApiServer, inputs: &'a I
         server: url.as_str().into(),
         config: config(),
         inputs,
+        there: false,
         optional: true,
     }
 }
@@ -226,6 +231,8 @@ struct Watch<'a, K> {
     server: Arc<str>,
     config: Config,
     inputs: &'a Inputs,
+    /// Whether they are the LB cluster's.
+    there: bool,
     /// Whether it counts as empty where it is not served.
     optional: bool,
 }
@@ -239,13 +246,16 @@ where
         tasks: &mut JoinSet<()>,
         mut read: impl FnMut(Event<K>) -> Option<Input> + Send + 'static,
     ) {
-        let Self { api, server, config, inputs, optional } = self;
+        let Self { api, server, config, inputs, there, optional } = self;
         let inputs = inputs.clone();
         tasks.spawn(async move {
             let kind = K::kind(&());
+            let watched = Watched { there, kind: Name::from(&*kind) };
             let mut events = Box::pin(watcher(api, config));
             let mut pauses = Pauses::default();
             let mut served = false;
+            // Why it cannot be watched, where that is told. After another connection it may be what an earlier one told.
+            let mut told = None;
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => {
@@ -264,11 +274,25 @@ where
                             }
                             served = true;
                         }
+                        let why = unwatched(&error, &watched, &server, optional);
+                        if why.is_some() && why != told {
+                            told.clone_from(&why);
+                            if inputs.send(Input::Watched(watched.clone(), why)).await.is_err() {
+                                return;
+                            }
+                        }
                         pauses.after(&error, &server, &kind).await;
                         continue;
                     }
                 };
-                served |= is_served(&event);
+                if is_served(&event) {
+                    served = true;
+                    if told.take().is_some()
+                        && inputs.send(Input::Watched(watched.clone(), None)).await.is_err()
+                    {
+                        return;
+                    }
+                }
                 let Some(input) = read(event) else { continue };
                 // Nobody listens any more.
                 if inputs.send(input).await.is_err() {
@@ -305,6 +329,27 @@ fn is_served<K>(event: &Event<K>) -> bool {
 
 fn is_unserved(error: &Error) -> bool {
     matches!(code(error), Some(404))
+}
+
+/// What people are told of a kind that cannot be watched, where it takes one of them.
+fn unwatched(error: &Error, watched: &Watched, server: &str, optional: bool) -> Option<Told> {
+    let Watched { there, kind } = watched;
+    let whose = if *there { format!("the LB cluster at {server}") } else { "this cluster".to_owned() };
+    match code(error)? {
+        404 => {
+            let counts =
+                if optional { "; it counts as having none" } else { ", without which nothing is synced" };
+            Some(("KindNotServed".into(), format!("{whose} does not serve the kind {kind}{counts}").into()))
+        }
+        403 => {
+            let why = why(error);
+            Some((
+                "KindNotReadable".into(),
+                format!("{whose} does not let the agent list the kind {kind}: {why}").into(),
+            ))
+        }
+        _ => None,
+    }
 }
 
 fn why(error: &Error) -> String {
@@ -412,6 +457,54 @@ mod tests {
         assert!(!is_served(&Event::<Secret>::Init));
         assert!(is_served(&Event::InitApply(Secret::default())));
         assert!(is_served(&Event::<Secret>::InitDone));
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_told_where_it_takes_a_person() {
+        let error = |code: u16| {
+            let status = json!({ "status": "Failure", "code": code, "message": "no", "reason": "no" });
+            Error::InitialListFailed(kube::Error::Api(serde_json::from_value(status).unwrap()))
+        };
+        let away = || Error::InitialListFailed(kube::Error::LinesCodecMaxLineLengthExceeded);
+        for (error, there, kind, optional, expected) in [
+            (
+                error(404),
+                false,
+                "Service",
+                true,
+                Some("this cluster does not serve the kind Service; it counts as having none"),
+            ),
+            (
+                error(404),
+                false,
+                "Ingress",
+                false,
+                Some("this cluster does not serve the kind Ingress, without which nothing is synced"),
+            ),
+            (
+                error(404),
+                true,
+                "UpstreamPool",
+                false,
+                Some(
+                    "the LB cluster at https://lb does not serve the kind UpstreamPool, without which nothing is synced",
+                ),
+            ),
+            (
+                error(403),
+                false,
+                "Node",
+                true,
+                Some("this cluster does not let the agent list the kind Node: 403 no"),
+            ),
+            (error(401), true, "NodeSet", false, None),
+            (error(500), false, "Service", true, None),
+            (away(), false, "Service", true, None),
+        ] {
+            let watched = Watched { there, kind: kind.into() };
+            let told = unwatched(&error, &watched, "https://lb", optional);
+            assert_eq!(told.as_ref().map(|(_, message)| &**message), expected);
+        }
     }
 
     fn forbidden() -> Error {
