@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 use portolan_admin::{ExplainRequest, Scope};
-use portolan_controller::{Figures, Options, ServiceName, check_version, control};
+use portolan_controller::{Figures, Options, check_version, control};
 use portolan_metrics::ControllerMetrics;
 use portolan_model::plan::Plan;
 use portolan_source::{KubernetesSource, SourceStatus};
@@ -27,9 +27,6 @@ const BATCHES: usize = 16;
 pub(crate) struct ControllerArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The Service whose addresses clients come to; in the platform's own namespace unless it names another.
-    #[arg(long, value_name = "[NAMESPACE/]NAME", default_value = "portolan-proxy")]
-    service: String,
     /// What this replica is called among those of the controller. Without it, as its pod or its machine is.
     #[arg(long, value_name = "NAME")]
     replica_name: Option<String>,
@@ -84,7 +81,6 @@ async fn run(args: ControllerArgs, log: log::Handle) -> anyhow::Result<ExitCode>
     let options = Options {
         client: server.client,
         system: args.server.namespace().to_owned(),
-        service: service(&args.service, args.server.namespace())?,
         identity,
         plans,
         figures,
@@ -103,15 +99,6 @@ async fn run(args: ControllerArgs, log: log::Handle) -> anyhow::Result<ExitCode>
     }
     tracing::info!("bye");
     Ok(ExitCode::SUCCESS)
-}
-
-fn service(text: &str, system: &str) -> anyhow::Result<ServiceName> {
-    let (namespace, name) = text.split_once('/').unwrap_or((system, text));
-    anyhow::ensure!(
-        !namespace.is_empty() && !name.is_empty() && !name.contains('/'),
-        "{text:?} names no Service; expected a name, or namespace/name"
-    );
-    Ok(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 async fn admin(

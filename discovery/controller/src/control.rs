@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::runtime::watcher::Event;
-use portolan_api::contract::CONTROLLER;
+use portolan_api::contract::{CONTROLLER, PROXY};
 use portolan_compile::Compiler;
 use portolan_model::id::{Kind, ObjectRef, TENANT_PREFIX};
 use portolan_model::intent::Delta;
@@ -52,23 +52,12 @@ pub struct Options {
     pub client: Client,
     /// The platform's own namespace.
     pub system: String,
-    /// The `Service` whose addresses clients come to.
-    pub service: ServiceName,
     /// The name of this replica, its alone.
     pub identity: String,
     /// Told the plan with each change; `None` until there is one.
     pub plans: watch::Sender<Option<Plan>>,
     /// Kept up.
     pub figures: Arc<Figures>,
-}
-
-/// A `Service`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceName {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// Runs until `stop` is there, or nothing sends `batches` any more; then gives its `Lease` up.
@@ -143,7 +132,7 @@ impl Controller {
 
     async fn run(mut self, mut batches: mpsc::Receiver<Batch>, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let mut news = watches::watch(&self.options.client, &self.options.system, &self.options.service);
+        let mut news = watches::watch(&self.options.client, &self.options.system);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -332,9 +321,8 @@ impl Controller {
         let wanted =
             self.ports.as_ref().and_then(|now| ports::wanted(&self.compiler.plan().proxy.listeners, now));
         if leads && let Some(wanted) = wanted {
-            let ServiceName { namespace, name } = &self.options.service;
-            let services = Api::<Service>::namespaced(self.options.client.clone(), namespace);
-            self.duties.spawn(set_ports(services, name.clone(), wanted));
+            let services = Api::<Service>::namespaced(self.options.client.clone(), &self.options.system);
+            self.duties.spawn(set_ports(services, wanted));
         }
         if leads && now.saturating_duration_since(self.swept) >= SWEEP {
             self.swept = now;
@@ -361,14 +349,16 @@ async fn sweep(leases: Api<Lease>, names: Vec<String>) {
 }
 
 /// Gives the Service its ports: all of them, so that those which lead nowhere go.
-async fn set_ports(services: Api<Service>, name: String, ports: Vec<ServicePort>) {
+async fn set_ports(services: Api<Service>, ports: Vec<ServicePort>) {
     let numbers: Vec<_> = ports.iter().map(|port| port.port).collect();
     let patch = Patch::Merge(json!({"spec": {"ports": ports}}));
     let params = PatchParams { field_manager: Some(CONTROLLER.into()), ..PatchParams::default() };
-    match services.patch(&name, &params, &patch).await {
-        Ok(_) => tracing::info!(service = name, ports = ?numbers, "the Service's ports follow the listeners"),
+    match services.patch(PROXY, &params, &patch).await {
+        Ok(_) => {
+            tracing::info!(service = PROXY, ports = ?numbers, "the Service's ports follow the listeners")
+        }
         Err(error) => {
-            tracing::warn!(service = name, error = %Refusal::from(error), "cannot set the ports of the Service");
+            tracing::warn!(service = PROXY, error = %Refusal::from(error), "cannot set the ports of the Service");
         }
     }
 }

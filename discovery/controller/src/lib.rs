@@ -23,7 +23,7 @@ mod version;
 mod watches;
 mod writer;
 
-pub use control::{Options, ServiceName, control};
+pub use control::{Options, control};
 pub use figures::Figures;
 pub use refusal::Refusal;
 pub use version::{TooOld, check_version};

@@ -25,7 +25,6 @@ use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use portolan_api::contract::{CONTROLLER, MANAGED_BY_LABEL};
@@ -38,9 +37,9 @@ use tokio::task::JoinSet;
 use crate::admission::{POLICY, policy};
 use crate::figures::Figures;
 use crate::queue::Queue;
-use crate::refusal::{Refusal, watch_failed};
+use crate::refusal::Refusal;
 use crate::tenant::{CLUSTER_LABEL, QUOTA, Tenant, counts_ours, quota_of_system, tenant};
-use crate::watches::pauses;
+use crate::watches::steady;
 
 /// From an event to what is done about it: others of the same cluster come with it.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -69,7 +68,7 @@ enum Job {
 enum News {
     Cluster(Box<Event<DeserializeGuard<Cluster>>>),
     /// Something happened to an object that was made for a cluster, or for all.
-    Owned(Option<Job>),
+    Owned(Job),
     /// The namespace of a cluster is gone.
     NoNamespace(String),
     /// A watch began anew: anything may have happened.
@@ -131,11 +130,7 @@ pub(crate) async fn provision(
         tokio::select! {
             news = news.next() => match news {
                 Some(News::Cluster(event)) => take_in(*event, &mut clusters, &mut queue),
-                Some(News::Owned(job)) => {
-                    if let Some(job) = job {
-                        queue.mark(&job, Instant::now() + SETTLE);
-                    }
-                }
+                Some(News::Owned(job)) => queue.mark(&job, Instant::now() + SETTLE),
                 Some(News::NoNamespace(name)) => {
                     let cluster = clusters.get(&name);
                     if cluster.is_some_and(|cluster| cluster.metadata.deletion_timestamp.is_none()) {
@@ -249,14 +244,8 @@ fn take_in(
 fn watches(client: &Client) -> SelectAll<BoxStream<'static, News>> {
     let mut all = SelectAll::new();
     let clusters = Api::<DeserializeGuard<Cluster>>::all(client.clone());
-    let clusters = watcher(clusters, watcher::Config::default()).backoff(pauses());
-    all.push(
-        clusters
-            .filter_map(|event| {
-                std::future::ready(told("Clusters", event).map(|event| News::Cluster(Box::new(event))))
-            })
-            .boxed(),
-    );
+    let clusters = steady("Clusters", watcher(clusters, watcher::Config::default()));
+    all.push(clusters.map(|event| News::Cluster(Box::new(event))).boxed());
     all.push(owned::<Namespace>(client));
     all.push(owned::<ServiceAccount>(client));
     all.push(owned::<RoleBinding>(client));
@@ -273,16 +262,16 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={CONTROLLER}"));
-    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).backoff(pauses());
-    let news = events.filter_map(|event| {
-        std::future::ready(match told(&K::kind(&()), event) {
-            Some(Event::Apply(object)) => Some(News::Owned(job(&object.metadata))),
-            Some(Event::Delete(object)) => Some(match job(&object.metadata) {
-                Some(Job::Cluster(cluster)) if K::kind(&()) == "Namespace" => News::NoNamespace(cluster),
+    let objects = Api::<PartialObjectMeta<K>>::all(client.clone());
+    let news = steady(K::kind(&()), watcher(objects, config)).filter_map(|event| {
+        std::future::ready(match event {
+            Event::Apply(object) => job(&object.metadata).map(News::Owned),
+            Event::Delete(object) => job(&object.metadata).map(|job| match job {
+                Job::Cluster(cluster) if K::kind(&()) == "Namespace" => News::NoNamespace(cluster),
                 job => News::Owned(job),
             }),
-            Some(Event::InitDone) => Some(News::Anything),
-            Some(Event::Init | Event::InitApply(_)) | None => None,
+            Event::InitDone => Some(News::Anything),
+            Event::Init | Event::InitApply(_) => None,
         })
     });
     news.boxed()
@@ -293,10 +282,6 @@ fn job(meta: &ObjectMeta) -> Option<Job> {
         return Some(Job::Policy);
     }
     meta.labels.as_ref()?.get(CLUSTER_LABEL).cloned().map(Job::Cluster)
-}
-
-fn told<T>(what: &str, event: watcher::Result<T>) -> Option<T> {
-    event.map_err(|error| watch_failed(what, error)).ok()
 }
 
 /// Applies all of it, in its order. Not while the namespace is on its way out, which takes nothing any more: it is made anew once it is gone.

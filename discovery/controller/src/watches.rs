@@ -3,7 +3,7 @@
 //! Watches of their own beside those of the source: they keep the statuses, and nothing of what the objects say. Each begins anew
 //! after errors, ever more slowly.
 
-use std::pin::Pin;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
@@ -14,11 +14,10 @@ use kube::api::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Event, watcher};
-use portolan_api::contract::{AGENT, REPLICA_LABEL};
+use portolan_api::contract::{AGENT, PROXY, REPLICA_LABEL};
 use portolan_model::id::Kind;
 use serde_json::Value;
 
-use crate::control::ServiceName;
 use crate::refusal::watch_failed;
 use crate::status::KINDS;
 use crate::writer::{AnyObject, api_resource};
@@ -35,17 +34,12 @@ pub(crate) enum News {
     Service(Box<Event<Service>>),
 }
 
-/// Between two tries of a watch that fails: a second, and up to five. Replicas must not be taken for dead because nobody listened.
-pub(crate) fn pauses() -> ResetTimerBackoff<Pauses> {
-    ResetTimerBackoff::new(Pauses::default(), WELL)
-}
-
 /// A watch that did not fail for so long is well.
 const WELL: Duration = Duration::from_secs(30);
 
-/// See [`pauses`].
+/// Between two tries of a watch that fails: a second, and up to five. Replicas must not be taken for dead because nobody listened.
 #[derive(Default)]
-pub(crate) struct Pauses {
+struct Pauses {
     tries: u32,
 }
 
@@ -66,44 +60,37 @@ impl Backoff for Pauses {
 }
 
 /// All of it.
-pub(crate) fn watch(
-    client: &Client,
-    system: &str,
-    service: &ServiceName,
-) -> SelectAll<BoxStream<'static, News>> {
+pub(crate) fn watch(client: &Client, system: &str) -> SelectAll<BoxStream<'static, News>> {
     let mut all = SelectAll::new();
     for kind in KINDS {
         if let Some(resource) = api_resource(kind) {
             let api = Api::<AnyObject<Value>>::all_with(client.clone(), &resource);
             let what = kind.as_str();
-            all.push(steady(what, watcher(api, watcher::Config::default()), move |event| {
-                News::Object(kind, Box::new(event))
-            }));
+            let events = steady(what, watcher(api, watcher::Config::default()));
+            all.push(events.map(move |event| News::Object(kind, Box::new(event))).boxed());
         }
     }
     let replicas = Api::<Lease>::namespaced(client.clone(), system);
     let config = watcher::Config::default().labels(&format!("{REPLICA_LABEL}=proxy"));
-    all.push(steady("Leases of replicas", watcher(replicas, config), News::Replica));
+    all.push(steady("Leases of replicas", watcher(replicas, config)).map(News::Replica).boxed());
     let agents = Api::<Lease>::all(client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={AGENT}"));
-    all.push(steady("Leases of agents", watcher(agents, config), News::Agent));
-    let services = Api::<Service>::namespaced(client.clone(), &service.namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", service.name));
-    all.push(steady("the proxy's Service", watcher(services, config), |event| {
-        News::Service(Box::new(event))
-    }));
+    all.push(steady("Leases of agents", watcher(agents, config)).map(News::Agent).boxed());
+    let services = Api::<Service>::namespaced(client.clone(), system);
+    let config = watcher::Config::default().fields(&format!("metadata.name={PROXY}"));
+    let events = steady("the proxy's Service", watcher(services, config));
+    all.push(events.map(|event| News::Service(Box::new(event))).boxed());
     all
 }
 
-fn steady<K: Send + 'static>(
-    what: &'static str,
+/// The events of a watch that begins anew after errors, which are told to the log.
+pub(crate) fn steady<K: Send + 'static>(
+    what: impl Into<Cow<'static, str>>,
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    news: impl Fn(Event<K>) -> News + Send + 'static,
-) -> Pin<Box<dyn Stream<Item = News> + Send>> {
-    let told = events
-        .default_backoff()
-        .filter_map(move |event| std::future::ready(event.map_err(|error| watch_failed(what, error)).ok()));
-    told.map(news).boxed()
+) -> impl Stream<Item = Event<K>> + Send + 'static {
+    let what = what.into();
+    let events = events.backoff(ResetTimerBackoff::new(Pauses::default(), WELL));
+    events.filter_map(move |event| std::future::ready(event.map_err(|error| watch_failed(&what, error)).ok()))
 }
 
 #[cfg(test)]

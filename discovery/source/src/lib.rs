@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  folder ─► inotify, a slow poll, reload() ─► Dirt ─► (20 ms of quiet, 80 ms at most) ─► Folder::update ─► Batch ─► channel
-//!  API server ─► a watch per collection ─► news ─► (5 ms of quiet, 20 ms at most) ────────────────────────► Batch ─┘
+//!  API server ─► a watch per collection ─► news ─► (10 ms after the last batch) ──────────────────────────► Batch ─┘
 //! ```
 //!
 //! [`Folder`] knows what stands in which file and turns what may have changed into deltas; [`FolderWatch`] is the thread that
