@@ -152,11 +152,10 @@ impl portolan_admin::State for State {
     }
 
     fn set_log_level(&self, filter: &str) -> Result<(), String> {
-        let filter = log::filter(filter).map_err(|error| format!("{error:#}"))?;
-        self.log.reload(filter).map_err(|error| error.to_string())
+        log::set(&self.log, filter)
     }
 
     fn log_level(&self) -> String {
-        self.log.with_current(ToString::to_string).map_or_else(|_| String::new(), |all| log::wanted(&all))
+        log::level(&self.log)
     }
 }

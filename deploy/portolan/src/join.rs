@@ -3,26 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use portolan_controller::join::leave::Membership;
-use portolan_controller::join::{Credential, Server, Url, credential, manifests};
+use portolan_controller::join::{Credential, Server, credential, manifests};
 
+use crate::kubernetes::{LbArgs, block_on};
 use crate::print;
 
 #[derive(Args)]
 pub(crate) struct JoinArgs {
     /// The name of its Cluster in the LB cluster.
     cluster: String,
-    /// How to reach the LB cluster. Without it, as kubectl does: by $KUBECONFIG or ~/.kube/config.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// A context of it other than its current one.
-    #[arg(long)]
-    context: Option<String>,
-    /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
-    #[arg(long, value_name = "URL", value_parser = Url::parse)]
-    server: Option<Url>,
+    #[command(flatten)]
+    lb: LbArgs,
     /// The image of the agent.
     #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")))]
     image: String,
@@ -44,9 +37,7 @@ pub(crate) struct JoinArgs {
 }
 
 pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {
-    portolan_certs::install_provider().context("cannot use the cryptography library")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(args))
+    block_on(run(args))
 }
 
 async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
@@ -54,9 +45,9 @@ async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
         true => Some(Server::of(args.member_kubeconfig, args.member_context).await?),
         false => None,
     };
-    let lb_cluster = Server::of(args.kubeconfig, args.context).await?;
+    let lb_cluster = args.lb.connect().await?;
     let warn = |doubt: &str| print::err(&format!("portolan: {doubt}\n"));
-    let credential = credential(&lb_cluster, &args.cluster, args.server.as_ref(), warn).await?;
+    let credential = credential(&lb_cluster, &args.cluster, args.lb.server.as_ref(), warn).await?;
     let mut manifests = manifests(&credential, &args.image)?;
     if args.credential_only {
         manifests.retain(|manifest| manifest["kind"] == "Secret");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use portolan_compile::Compiler;
+use portolan_controller::join::{Server, Url};
 use portolan_model::id::SYSTEM_NAMESPACE;
 use portolan_source::{Access, ApiServer, KubernetesOptions, KubernetesSource};
 use tokio::sync::mpsc;
@@ -51,11 +52,36 @@ impl ServerArgs {
     }
 }
 
-/// Reads and compiles all objects once.
-pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
+/// The LB cluster, for who takes member clusters in and out.
+#[derive(Args)]
+pub(crate) struct LbArgs {
+    /// How to reach the LB cluster. Without it, as kubectl does: by $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// A context of it other than its current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
+    #[arg(long, value_name = "URL", value_parser = Url::parse)]
+    pub(crate) server: Option<Url>,
+}
+
+impl LbArgs {
+    pub(crate) async fn connect(&self) -> anyhow::Result<Server> {
+        Ok(Server::of(self.kubeconfig.clone(), self.context.clone()).await?)
+    }
+}
+
+/// Runs a command that talks to API servers.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     portolan_certs::install_provider().context("cannot use the cryptography library")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let batch = runtime.block_on(async {
+    runtime.block_on(work)
+}
+
+/// Reads and compiles all objects once.
+pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
+    let batch = block_on(async {
         let (batches, mut queue) = mpsc::channel(1);
         let server_found = server.connect().await?;
         let source = KubernetesSource::start(&server_found, server.options(), batches);

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use portolan_controller::join::{Server, Url};
+use portolan_controller::join::Server;
 
+use crate::kubernetes::{LbArgs, block_on};
 use crate::print;
 
 /// Take a cluster out of the fleet: out of the LB cluster, and what the agent made out of the member cluster.
@@ -23,15 +23,8 @@ use crate::print;
 pub(crate) struct LeaveArgs {
     /// The name of its Cluster in the LB cluster.
     cluster: String,
-    /// How to reach the LB cluster. Without it, as kubectl does: by $KUBECONFIG or ~/.kube/config.
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// A context of it other than its current one.
-    #[arg(long)]
-    context: Option<String>,
-    /// The URL by which the member cluster reaches the API server of the LB cluster, where it is another than the kubeconfig's.
-    #[arg(long, value_name = "URL", value_parser = Url::parse)]
-    server: Option<Url>,
+    #[command(flatten)]
+    lb: LbArgs,
     /// How to reach the member cluster. Without it, as kubectl does.
     #[arg(long, value_name = "FILE")]
     member_kubeconfig: Option<PathBuf>,
@@ -44,9 +37,7 @@ pub(crate) struct LeaveArgs {
 }
 
 pub(crate) fn leave(args: LeaveArgs) -> anyhow::Result<ExitCode> {
-    portolan_certs::install_provider().context("cannot use the cryptography library")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(args))
+    block_on(run(args))
 }
 
 async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
@@ -62,11 +53,11 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
     );
     let lb_cluster = match args.member_only {
         true => None,
-        false => Some(Server::of(args.kubeconfig, args.context).await?),
+        false => Some(args.lb.connect().await?),
     };
     if let Some(member) = &member {
         // Before anything goes: either may be the kubeconfig of another one.
-        let said = args.server.map(|url| url.to_string());
+        let said = args.lb.server.as_ref().map(|url| url.to_string());
         let server = said.as_deref().or_else(|| lb_cluster.as_ref().map(Server::url));
         if let Some(joined) = member.membership().await? {
             anyhow::ensure!(

@@ -14,14 +14,25 @@ pub(crate) type Handle = reload::Handle<EnvFilter, Registry>;
 /// Libraries below say much that is ours to say.
 const QUIET: &str = "pingora_core=off,pingora_proxy=off,pingora_load_balancing=off,hickory_net=error,hickory_proto=error,hickory_resolver=error,kube_client=off";
 
-/// A filter without what is ours: as people wrote it.
-pub(crate) fn wanted(all: &str) -> String {
+/// Changes what is logged.
+pub(crate) fn set(log: &Handle, text: &str) -> Result<(), String> {
+    let filter = filter(text).map_err(|error| format!("{error:#}"))?;
+    log.reload(filter).map_err(|error| error.to_string())
+}
+
+/// What is logged, as people wrote it.
+pub(crate) fn level(log: &Handle) -> String {
+    log.with_current(ToString::to_string).map_or_else(|_| String::new(), |all| wanted(&all))
+}
+
+/// A filter without what is ours.
+fn wanted(all: &str) -> String {
     let ours = |directive: &&str| !QUIET.split(',').any(|quiet| quiet == *directive);
     all.split(',').filter(ours).collect::<Vec<_>>().join(",")
 }
 
 /// Reads a filter as people write it.
-pub(crate) fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let what = || format!("{text:?} is no log level: off, error, warn, info, debug, trace, or module=level");
     // The library takes any word alone for the name of a module.
     let level = |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
