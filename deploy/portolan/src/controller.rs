@@ -1,24 +1,23 @@
 //! `portolan controller`: what the LB cluster's objects come to, told in their statuses, and what member clusters need made there.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
-use portolan_admin::{ExplainRequest, Scope};
+use portolan_admin::ExplainRequest;
 use portolan_controller::{Figures, Options, check_version, control};
 use portolan_metrics::ControllerMetrics;
 use portolan_model::plan::Plan;
 use portolan_source::{KubernetesSource, SourceStatus};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::kubernetes::{ServerArgs, replica_name};
 use crate::log;
+use crate::ports::PortsArgs;
 
 /// Batches that may wait while one is taken in.
 const BATCHES: usize = 16;
@@ -30,12 +29,8 @@ pub(crate) struct ControllerArgs {
     /// What this replica is called among those of the controller. Without it, as its pod or its machine is.
     #[arg(long, value_name = "NAME")]
     replica_name: Option<String>,
-    /// Where the admin port listens: everything about the process, and the log level. Keep it local.
-    #[arg(long, default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
-    /// Where /metrics, /livez and /readyz are offered to scrapers and probes from elsewhere. Nowhere without.
-    #[arg(long)]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    ports: PortsArgs,
     /// What is logged: error, warn, info, debug or trace, also by module. The admin port changes it while running.
     #[arg(long, default_value = "info")]
     log: String,
@@ -72,12 +67,8 @@ async fn run(args: ControllerArgs, log: log::Handle) -> anyhow::Result<ExitCode>
         metrics: ControllerMetrics::new(env!("CARGO_PKG_VERSION"))?,
         log,
     });
-    let (stop, stopped) = watch::channel(false);
-    let mut ports = vec![admin(args.admin, &state, Scope::Full, &stopped).await?];
-    if let Some(address) = args.metrics {
-        ports.push(admin(address, &state, Scope::Probes, &stopped).await?);
-    }
-    tracing::info!(server = server.url, identity, admin = %args.admin, "controlling");
+    let ports = args.ports.open(state).await?;
+    tracing::info!(server = server.url, identity, admin = %args.ports.admin, "controlling");
     let options = Options {
         client: server.client,
         system: args.server.namespace().to_owned(),
@@ -93,25 +84,9 @@ async fn run(args: ControllerArgs, log: log::Handle) -> anyhow::Result<ExitCode>
     };
     control(options, queue, told).await;
     drop(source);
-    let _ = stop.send(true);
-    for port in ports {
-        let _ = port.await;
-    }
+    ports.close().await;
     tracing::info!("bye");
     Ok(ExitCode::SUCCESS)
-}
-
-async fn admin(
-    address: SocketAddr,
-    state: &Arc<dyn portolan_admin::State>,
-    scope: Scope,
-    stopped: &watch::Receiver<bool>,
-) -> anyhow::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    let (state, mut stopped) = (Arc::clone(state), stopped.clone());
-    Ok(tokio::spawn(portolan_admin::serve(listener, state, scope, async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    })))
 }
 
 /// The process as its admin port sees it.

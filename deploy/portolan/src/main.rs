@@ -13,6 +13,7 @@ mod join;
 mod kubernetes;
 mod leave;
 mod log;
+mod ports;
 mod print;
 mod read;
 mod run;

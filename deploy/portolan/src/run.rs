@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use parking_lot::Mutex;
-use portolan_admin::Scope;
 use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
 use portolan_model::id::Kind;
@@ -18,12 +17,12 @@ use portolan_proxy::{DataPlane, Flag, Options};
 use portolan_source::{
     Batch, Folder, FolderWatch, KubernetesOptions, KubernetesSource, ReplicaLease, SourceStatus,
 };
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::kubernetes::{self, ServerArgs};
+use crate::ports::PortsArgs;
 use crate::read;
 use crate::state::State;
 
@@ -49,12 +48,8 @@ pub(crate) struct RunArgs {
     /// A folder for the last good state of the API server, private keys included: what a start without the API server serves.
     #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
     state_dir: Option<PathBuf>,
-    /// Where the admin port listens: everything about the process, and the log level. Keep it local.
-    #[arg(long, default_value = "127.0.0.1:9901")]
-    admin: SocketAddr,
-    /// Where /metrics, /livez and /readyz are offered to scrapers and probes from elsewhere. Nowhere without.
-    #[arg(long)]
-    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    ports: PortsArgs,
     /// What is logged: error, warn, info, debug or trace, also by module. The admin port changes it while running.
     #[arg(long, default_value = "info")]
     log: String,
@@ -86,8 +81,7 @@ impl RunArgs {
             server: ServerArgs::default(),
             replica_name: None,
             state_dir: None,
-            admin,
-            metrics: None,
+            ports: PortsArgs { admin, metrics: None },
             log: "info".into(),
             dns_server: None,
             share_ports: false,
@@ -175,11 +169,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         log,
     ));
 
-    let (stop, stopped) = watch::channel(false);
-    let mut ports = vec![admin(args.admin, &state, Scope::Full, stopped.clone()).await?];
-    if let Some(address) = args.metrics {
-        ports.push(admin(address, &state, Scope::Probes, stopped.clone()).await?);
-    }
+    let ports = args.ports.open(state.clone()).await?;
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -212,7 +202,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 }
                 unsettled = Some(Instant::now());
                 if let Some(up) = up.take() {
-                    let admin = args.admin;
+                    let admin = args.ports.admin;
                     match portolan_admin::State::not_ready(&*state) {
                         None => tracing::info!(%source, %admin, "ready"),
                         Some(reason) => tracing::warn!(%source, %admin, reason, "not ready"),
@@ -265,10 +255,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         }
     };
     let (left, ()) = tokio::join!(plane.drain(deadline, again), ended);
-    let _ = stop.send(true);
-    for port in ports {
-        let _ = tokio::time::timeout(Duration::from_millis(200), port).await;
-    }
+    ports.close().await;
     if left > 0 {
         tracing::warn!(connections = left, "left with connections still open");
     }
@@ -318,17 +305,4 @@ fn take_in(
         let (hosts, pools) = (compiler.plan().hosts.len(), compiler.plan().pools.len());
         tracing::info!(revision = update.revision, changes = deltas, hosts, pools, "configuration in force");
     }
-}
-
-async fn admin(
-    address: SocketAddr,
-    state: &Arc<State>,
-    scope: Scope,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    let state: Arc<dyn portolan_admin::State> = state.clone();
-    Ok(tokio::spawn(portolan_admin::serve(listener, state, scope, async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    })))
 }
