@@ -44,7 +44,7 @@ fleet: setup-tests ## Three clusters on this machine, with Portolan, agents and 
 	@$${CARGO_TARGET_DIR:-target}/debug/rig check && $${CARGO_TARGET_DIR:-target}/debug/rig build && tests/rig/build.sh coredns >/dev/null
 	@$${CARGO_TARGET_DIR:-target}/debug/fleet
 
-manifests: ## Write deploy/manifests/portolan.yaml again, from the chart. Needs Helm, which tests/rig/build.sh builds.
+manifests: ## Write deploy/manifests/*.yaml again, from the charts. Needs Helm, which tests/rig/build.sh builds.
 	deploy/manifests/render.sh
 
 lint: setup-tests ## Format, lints, documentation, the graph of crates.
