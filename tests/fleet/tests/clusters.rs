@@ -5,6 +5,8 @@
 
 #[path = "clusters/arrival.rs"]
 mod arrival;
+#[path = "clusters/backends.rs"]
+mod backends;
 #[path = "clusters/charts.rs"]
 mod charts;
 #[path = "clusters/ingress.rs"]
@@ -13,6 +15,8 @@ mod ingress;
 mod join;
 #[path = "clusters/rights.rs"]
 mod rights;
+#[path = "clusters/secrets.rs"]
+mod secrets;
 #[path = "clusters/shared.rs"]
 mod shared;
 #[path = "clusters/slow.rs"]
@@ -65,13 +69,22 @@ fn main() -> ExitCode {
             a_default_backend_takes_every_path,
             paths_and_hosts_lead_to_their_backends,
             classes_decide,
+            a_class_is_adopted_and_dropped,
             the_same_name_in_two_clusters,
             names_that_look_alike_stay_apart,
-            a_certificate_may_come_later,
             headers_say_who_asks,
             upgrades_go_through,
+        }
+        backends::{
             services_of_all_kinds,
+            a_service_is_a_name,
+            a_backend_speaks_tls,
             a_shared_backend_outlives_one_of_its_users,
+        }
+        secrets::{
+            a_certificate_may_come_later,
+            one_name_in_two_clusters_is_two_secrets,
+            what_no_ingress_names_is_not_copied,
         }
         shared::{
             one_host_over_two_clusters,

@@ -1,16 +1,14 @@
 //! What KubeLB's catalogue asks of an Ingress, tightened, and what it leaves out (kubelb.md §5.2 and §5.3; P04, P05).
 
-use std::path::Path;
-use std::process::Stdio;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use portolan_e2e::{Authority, Key};
-use portolan_fleet::{App, Load, Names, World, get, pause, request};
+use portolan_fleet::{App, Names, World, get, pause, request};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
-use crate::stage::{LONG, gone, refused, remove};
+use crate::stage::{LONG, gone, list, remove};
 
 /// `basic`, `single-node`, and P04: the ClusterIP Service behind it is reached by a companion.
 pub(crate) async fn a_host_comes_changes_and_goes(world: &World) -> Result<()> {
@@ -188,6 +186,62 @@ pub(crate) async fn classes_decide(world: &World) -> Result<()> {
     remove(&paris, &app).await
 }
 
+/// `ingress-class`: a class of another's is served while the `Cluster` adopts it, and what its own controller writes is not touched.
+pub(crate) async fn a_class_is_adopted_and_dropped(world: &World) -> Result<()> {
+    let (paris, lb, address) = (world.kubectl("paris")?, world.kubectl("lb")?, world.address().await?);
+    let adopt = async |classes: Value| {
+        let patch = json!({"spec": {"classes": classes}}).to_string();
+        lb.run(&["patch", "clusters.portolan.dev", "paris", "--type=merge", "-p", &patch]).await
+    };
+    let class = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"},
+        "spec": {"controller": "k8s.io/ingress-nginx"},
+    });
+    paris.apply(&class.to_string()).await?;
+    let app = App::new("adopted").replicas(1);
+    paris.apply(&list(app.workload())).await?;
+    let theirs = json!([{"ip": "192.0.2.44"}]);
+    for (name, theirs) in [("adopted", None), ("tended", Some(&theirs))] {
+        let mut ingress = app.ingress();
+        ingress["metadata"]["name"] = json!(name);
+        ingress["spec"]["ingressClassName"] = json!("nginx");
+        paris.apply(&ingress.to_string()).await?;
+        if let Some(theirs) = theirs {
+            let status = json!({"status": {"loadBalancer": {"ingress": theirs}}}).to_string();
+            paris
+                .run(&["patch", "ingress", name, "--subresource=status", "--type=merge", "-p", &status])
+                .await?;
+        }
+    }
+    adopt(json!(["nginx"])).await?;
+    let hosts = ["adopted", "tended"].map(|name| format!("{name}.paris.lb.example.net"));
+    for host in &hosts {
+        world.served(host, "adopted").await?;
+    }
+    let status = async |name: &str| {
+        let ingress = paris.get(&["ingress", name]).await.ok()?;
+        Some(ingress["status"]["loadBalancer"]["ingress"].clone())
+    };
+    wait::until("its name in the status", LONG, || async {
+        (status("adopted").await? == json!([{"hostname": hosts[0]}])).then_some(())
+    })
+    .await?;
+    ensure!(status("tended").await.as_ref() == Some(&theirs), "{:?}", status("tended").await);
+
+    adopt(Value::Null).await?;
+    for host in &hosts {
+        gone(address, host).await?;
+    }
+    wait::until("its name to be taken back", LONG, || async {
+        status("adopted").await?.as_array().is_none_or(Vec::is_empty).then_some(())
+    })
+    .await?;
+    ensure!(status("tended").await.as_ref() == Some(&theirs), "{:?}", status("tended").await);
+    paris.run(&["delete", "ingress", "tended"]).await?;
+    paris.run(&["delete", "ingressclass", "nginx"]).await?;
+    remove(&paris, &app).await
+}
+
 /// `cross-tenant`.
 pub(crate) async fn the_same_name_in_two_clusters(world: &World) -> Result<()> {
     let app = App::new("twin").replicas(1);
@@ -242,38 +296,6 @@ pub(crate) async fn names_that_look_alike_stay_apart(world: &World) -> Result<()
     Ok(())
 }
 
-/// `tls`, with the certificate that is served compared; a Secret created after its Ingress, and replaced.
-pub(crate) async fn a_certificate_may_come_later(world: &World) -> Result<()> {
-    let paris = world.kubectl("paris")?;
-    let folder = tempfile::tempdir()?;
-    let authority = Authority::new("tests");
-    let ca = authority.file(folder.path());
-    let app = App::new("secure").replicas(1).host("secure.example.com");
-    let mut ingress = app.ingress();
-    ingress["spec"]["tls"] = json!([{"hosts": ["secure.example.com"], "secretName": "secure-tls"}]);
-    apply(world, "paris", &app, &ingress).await?;
-    world.served("secure.example.com", "secure").await?;
-    refused(&paris, "Ingress", "secure", "secure-tls").await?;
-
-    let mut certificates: Vec<String> = Vec::new();
-    for _ in 0..2 {
-        let pair = authority.issue(&["secure.example.com"], Key::Ecdsa);
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "secure-tls"},
-            "stringData": {"tls.crt": pair.chain, "tls.key": pair.key},
-        });
-        paris.apply(&secret.to_string()).await?;
-        let before = certificates.last().cloned();
-        let served = wait::until("the certificate to be served", LONG, || async {
-            let served = served_certificate(world, "secure.example.com", &ca).await.ok()?;
-            (Some(&served) != before.as_ref()).then_some(served)
-        });
-        certificates.push(served.await?);
-    }
-    paris.run(&["delete", "secret", "secure-tls"]).await?;
-    remove(&paris, &app).await
-}
-
 /// `headers`, `xff-client-ip`.
 pub(crate) async fn headers_say_who_asks(world: &World) -> Result<()> {
     let paris = world.kubectl("paris")?;
@@ -281,13 +303,26 @@ pub(crate) async fn headers_say_who_asks(world: &World) -> Result<()> {
     paris.apply(&app.manifests()).await?;
     let host = "heady.paris.lb.example.net";
     world.served(host, "heady").await?;
-    let fields = [("x-custom", "kept"), ("authorization", "Bearer t"), ("x-forwarded-for", "203.0.113.7")];
+    let forged = "203.0.113.7";
+    let fields = [
+        ("x-custom", "kept"),
+        ("authorization", "Bearer t"),
+        ("x-forwarded-for", forged),
+        ("x-forwarded-host", "bank.example.com"),
+        ("x-forwarded-proto", "https"),
+    ];
     let reply = request(world.address().await?, "GET", host, "/", &fields).await?;
     let answer: Value = serde_json::from_slice(&reply.body)?;
-    let field = |name: &str| answer["headers"][name][0].as_str().unwrap_or_default().to_owned();
-    ensure!(field("X-Custom") == "kept" && field("Authorization") == "Bearer t", "{answer}");
-    ensure!(!field("X-Forwarded-For").contains("203.0.113.7"), "a client's word is not believed: {answer}");
-    ensure!(field("X-Forwarded-Proto") == "http" && !field("X-Request-Id").is_empty(), "{answer}");
+    let field = |name: &str| {
+        let values = answer["headers"][name].as_array().cloned().unwrap_or_default();
+        values.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    ensure!(field("X-Custom") == ["kept"] && field("Authorization") == ["Bearer t"], "{answer}");
+    // A client's word is not believed: what it says is replaced by what the proxy sees, its own address first.
+    let client = field("X-Forwarded-For");
+    ensure!(client.len() == 1 && client[0].parse::<IpAddr>().is_ok() && client[0] != forged, "{answer}");
+    ensure!(field("X-Forwarded-Proto") == ["http"] && field("X-Forwarded-Host") == [host], "{answer}");
+    ensure!(field("X-Request-Id").len() == 1 && answer["host"] == host, "{answer}");
     remove(&paris, &app).await
 }
 
@@ -311,83 +346,9 @@ pub(crate) async fn upgrades_go_through(world: &World) -> Result<()> {
     remove(&paris, &app).await
 }
 
-/// NodePort, headless, `ExternalName` and selectorless Services: each is served, or refused in so many words; never port 0.
-pub(crate) async fn services_of_all_kinds(world: &World) -> Result<()> {
-    let (paris, lb) = (world.kubectl("paris")?, world.kubectl("lb")?);
-    for (name, fields) in [
-        ("open-port", json!({"type": "NodePort"})),
-        ("headless", json!({"clusterIP": "None"})),
-        ("local-only", json!({"type": "NodePort", "externalTrafficPolicy": "Local"})),
-    ] {
-        let app = App::new(name).replicas(1).service(fields);
-        paris.apply(&app.manifests()).await?;
-        world.served(&format!("{name}.paris.lb.example.net"), name).await.context(name)?;
-        remove(&paris, &app).await?;
-    }
-    let app = App::new("nobody");
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "nobody"},
-        "spec": {"ports": [{"name": "web", "port": 80}]},
-    });
-    paris.apply(&service.to_string()).await?;
-    paris.apply(&app.ingress().to_string()).await?;
-    refused(&paris, "Ingress", "nobody", "selector").await?;
-    paris.run(&["delete", "ingress,service", "nobody"]).await?;
-
-    // A Service that is not there, or has not that port.
-    let app = App::new("missing").replicas(1);
-    paris.apply(&app.ingress().to_string()).await?;
-    refused(&paris, "Ingress", "missing", "missing").await?;
-    paris.apply(&list(app.workload())).await?;
-    world.served("missing.paris.lb.example.net", "missing").await?;
-    remove(&paris, &app).await?;
-    let pools = lb.get(&["upstreampools", "-n", "tenant-paris"]).await?;
-    for pool in pools["items"].as_array().into_iter().flatten() {
-        ensure!(pool["spec"]["nodePort"]["port"] != 0, "{pool}");
-    }
-    Ok(())
-}
-
-/// Two Ingresses share a backend, one goes: no request fails.
-pub(crate) async fn a_shared_backend_outlives_one_of_its_users(world: &World) -> Result<()> {
-    let paris = world.kubectl("paris")?;
-    let app = App::new("common");
-    paris.apply(&app.manifests()).await?;
-    let mut second = app.ingress();
-    second["metadata"]["name"] = json!("common-too");
-    paris.apply(&second.to_string()).await?;
-    for host in ["common", "common-too"] {
-        world.served(&format!("{host}.paris.lb.example.net"), "common").await?;
-    }
-    let load = Load::start(world.address().await?, "common.paris.lb.example.net", "/", 100);
-    pause(Duration::from_secs(1)).await;
-    paris.run(&["delete", "ingress", "common-too"]).await?;
-    gone(world.address().await?, "common-too.paris.lb.example.net").await?;
-    pause(Duration::from_secs(2)).await;
-    let report = load.stop().await?;
-    ensure!(report.failed.is_empty(), "{report}");
-    remove(&paris, &app).await
-}
-
-fn list(items: Vec<Value>) -> String {
-    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
-}
-
 async fn apply(world: &World, cluster: &str, app: &App, ingress: &Value) -> Result<()> {
     let kubectl = world.kubectl(cluster)?;
     kubectl.apply(&list(app.workload())).await?;
     kubectl.apply(&ingress.to_string()).await?;
     Ok(())
-}
-
-/// The certificate that is served, by a client that trusts this authority alone.
-async fn served_certificate(world: &World, host: &str, ca: &Path) -> Result<String> {
-    let connect = format!("{}:443", world.address().await?.ip());
-    let mut openssl = tokio::process::Command::new("openssl");
-    openssl.args(["s_client", "-connect", &connect, "-servername", host, "-verify_return_error", "-CAfile"]);
-    let output = openssl.arg(ca).stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let pem = text.split("-----BEGIN CERTIFICATE-----").nth(1).context("no certificate")?;
-    Ok(pem.split("-----END").next().unwrap_or_default().trim().to_owned())
 }

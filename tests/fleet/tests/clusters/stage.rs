@@ -5,16 +5,19 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use portolan_fleet::{App, Kubectl, Settings, World, get};
 use portolan_rig::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
 /// What anything may take on a busy machine.
 pub(crate) const LONG: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Answers that make sure of both proxies, for a connection goes to either.
+const IN_A_ROW: usize = 20;
 
 /// A scenario being played.
 pub(crate) type Outcome<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
@@ -84,6 +87,30 @@ pub(crate) async fn gone(address: SocketAddr, host: &str) -> Result<()> {
         get(address, host, "/").await.ok().filter(|reply| reply.status == 404).map(drop)
     });
     gone.await
+}
+
+/// Waits until whichever proxy takes the connection answers for a host with one of these statuses: it is known, and there is nowhere to send its requests.
+pub(crate) async fn unavailable(address: SocketAddr, host: &str, statuses: &[u16]) -> Result<()> {
+    let last = std::sync::Mutex::new(String::new());
+    let what = format!("{host} to be answered with {statuses:?}");
+    let unavailable = wait::until(&what, LONG, || async {
+        for _ in 0..IN_A_ROW {
+            let reply = get(address, host, "/").await.ok()?;
+            if !statuses.contains(&reply.status.as_u16()) {
+                *last.lock().ok()? = format!("{} {}", reply.status, reply.text());
+                return None;
+            }
+        }
+        Some(())
+    });
+    unavailable
+        .await
+        .with_context(|| format!("last {}", last.lock().map(|last| last.clone()).unwrap_or_default()))
+}
+
+/// Objects, as kubectl reads them.
+pub(crate) fn list(items: Vec<Value>) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
 /// Waits for a warning about an object whose reason or message names `about`.
