@@ -13,6 +13,8 @@ mod charts;
 mod ingress;
 #[path = "clusters/join.rs"]
 mod join;
+#[path = "clusters/reach.rs"]
+mod reach;
 #[path = "clusters/rights.rs"]
 mod rights;
 #[path = "clusters/secrets.rs"]
@@ -52,8 +54,11 @@ fn main() -> ExitCode {
             an_operator_sees_the_fleet,
             refused_nodes_are_told_on_both_sides,
             a_cluster_leaves_and_comes_back,
-            the_lb_cluster_is_its_own_member,
             ports_follow_listeners,
+        }
+        reach::{
+            the_lb_cluster_is_its_own_member,
+            a_gateway_of_the_cluster_is_used,
         }
         tenants::{
             a_credential_opens_one_namespace,

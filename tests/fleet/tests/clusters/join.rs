@@ -134,7 +134,32 @@ pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()>
     ensure!(left == Some(json!([{"ip": "192.0.2.77"}])), "{left:?}");
     world.served("stayer.paris.lb.example.net", "stayer").await?;
 
-    world.join("tokyo", spec).await?;
+    // It comes back by the agent's chart, with the credential beside it.
+    declare(&lb, "tokyo", &spec).await?;
+    tokyo.run(&["create", "namespace", "portolan-agent"]).await?;
+    tokyo.apply(&world.chart_in("portolan-agent", "portolan-agent", &[]).await?).await?;
+    let credential = world.portolan(&["join", "tokyo", "--credential-only", "--kubeconfig", &of_lb]).await?;
+    let kinds: Vec<_> = portolan_api::from_yaml(&credential)?.iter().map(|it| it["kind"].clone()).collect();
+    ensure!(kinds == ["Secret"], "{kinds:?}");
+    tokyo.apply(&credential).await?;
+    world.ready("tokyo").await?;
+    world.served("leaver.tokyo.lb.example.net", "leaver").await?;
+    wait::until("its name in the status", LONG, || async { named(&tokyo, "leaver", "tokyo").await }).await?;
+
+    // As another Cluster, which leaves before its agent has written all names anew.
+    declare(&lb, "kyoto", &spec).await?;
+    let mistaken = world.portolan(&[&["join", "kyoto", "--apply"], &sides[..]].concat()).await;
+    ensure!(mistaken.is_err_and(|error| error.to_string().contains("--replace")));
+    world.portolan(&[&["join", "kyoto", "--apply", "--replace"], &sides[..]].concat()).await?;
+    world.portolan(&[&["leave", "kyoto"], &sides[..]].concat()).await?;
+    let left = status(&tokyo, "leaver").await?;
+    ensure!(left == Some(json!([{"ip": "192.0.2.77"}])), "{left:?}");
+    // Of the first there is what the LB cluster has.
+    world.portolan(&["leave", "tokyo", "--kubeconfig", &of_lb]).await?;
+    nothing_left(&lb, &tokyo).await?;
+
+    declare(&lb, "tokyo", &spec).await?;
+    world.portolan(&[&["join", "tokyo", "--apply"], &sides[..]].concat()).await?;
     world.ready("tokyo").await?;
     world.served("leaver.tokyo.lb.example.net", "leaver").await?;
     remove(&tokyo, &leaver).await?;
@@ -151,6 +176,19 @@ fn path(kubectl: &Kubectl) -> String {
 /// How many pods of the cluster that stays answered.
 fn stayer_pods(report: &Report) -> usize {
     report.by.keys().filter(|by| by.contains("stayer")).count()
+}
+
+/// Applies a `Cluster`.
+async fn declare(lb: &Kubectl, name: &str, spec: &Value) -> Result<()> {
+    let kind = json!({"apiVersion": "portolan.dev/v1alpha1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec});
+    lb.apply(&kind.to_string()).await.map(drop)
+}
+
+/// That the generated name of an Ingress, as that cluster's, stands in its status.
+async fn named(kubectl: &Kubectl, ingress: &str, cluster: &str) -> Option<()> {
+    let entries = status(kubectl, ingress).await.ok()??;
+    let name = json!({"hostname": format!("{ingress}.{cluster}.lb.example.net")});
+    entries.as_array()?.contains(&name).then_some(())
 }
 
 /// The entries of the status of an Ingress, if there are any.
@@ -183,21 +221,6 @@ async fn nothing_left(lb: &Kubectl, tokyo: &Kubectl) -> Result<()> {
     let left = lb.run(&["get", written, "-n", "tenant-tokyo", "-o", "name"]).await?;
     ensure!(left.is_empty(), "in the LB cluster: {left}");
     Ok(())
-}
-
-/// P07: "separately from the seed cluster or integrated into it".
-pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()> {
-    let lb = world.kubectl("lb")?;
-    world.join("lb", json!({"integrated": true})).await?;
-    world.ready("lb").await?;
-    let app = App::new("home").replicas(1);
-    lb.apply(&app.manifests()).await?;
-    world.served("home.lb.lb.example.net", "home").await?;
-    lb.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
-    let both = path(&lb);
-    world.portolan(&["leave", "lb", "--kubeconfig", &both, "--member-kubeconfig", &both]).await?;
-    // What is the LB cluster's own is there still.
-    world.ready("paris").await
 }
 
 /// The ports of the proxies' Service follow the listeners; what is in force goes on.

@@ -1,0 +1,90 @@
+//! The ways from the LB cluster to applications, beside node ports: addresses of pods, and the cluster's own gateway.
+
+use anyhow::{Result, ensure};
+use portolan_fleet::{App, Kubectl, World, get};
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::{LONG, refused, unavailable};
+
+/// P07: "separately from the seed cluster or integrated into it". Its own pods, whose range is reserved, the LB cluster reaches while its `Cluster` is
+/// integrated, and not otherwise.
+pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()> {
+    let (lb, address) = (world.kubectl("lb")?, world.address().await?);
+    world.join("lb", json!({"integrated": true})).await?;
+    world.ready("lb").await?;
+    let app = App::new("home").replicas(1);
+    lb.apply(&app.manifests()).await?;
+    let host = "home.lb.lb.example.net";
+    world.served(host, "home").await?;
+    let pool = async || lb.get(&["upstreampool", "service.default.home.80", "-n", "tenant-lb"]).await;
+    ensure!(pool().await?["spec"]["nodePort"]["port"].is_u64(), "{}", pool().await?);
+
+    set(&lb, "lb", json!({"reach": "PodIP"})).await?;
+    wait::until("its pods to be its endpoints", LONG, || async {
+        let pool = pool().await.ok()?;
+        let slices = lb.get(&["endpointslices", "-n", "tenant-lb"]).await.ok()?;
+        let address = slices["items"][0]["endpoints"][0]["addresses"][0].as_str()?.to_owned();
+        (pool["spec"]["endpointSlices"].is_object() && address.starts_with("10.244.")).then_some(())
+    })
+    .await?;
+    world.served(host, "home").await?;
+    set(&lb, "lb", json!({"integrated": false})).await?;
+    unavailable(address, host, &[503]).await?;
+    refused(&lb, "Ingress", "home", "EndpointNotAllowed").await?;
+    set(&lb, "lb", json!({"integrated": true})).await?;
+    world.served(host, "home").await?;
+
+    lb.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
+    let both = lb.kubeconfig().to_string_lossy();
+    world.portolan(&["leave", "lb", "--kubeconfig", &both, "--member-kubeconfig", &both]).await?;
+    // What is the LB cluster's own is there still.
+    world.ready("paris").await
+}
+
+/// The cluster's own gateway stands before its applications: its address stands in the status of the Ingress, and it knows the hosts of that.
+pub(crate) async fn a_gateway_of_the_cluster_is_used(world: &World) -> Result<()> {
+    let (paris, lb, address) = (world.kubectl("paris")?, world.kubectl("lb")?, world.address().await?);
+    // In place of a gateway: whatever answers on port 80 of an address of the cluster's.
+    let gateway = App::new("gateway").replicas(1).service(json!({"type": "LoadBalancer"}));
+    for object in gateway.workload() {
+        paris.apply(&object.to_string()).await?;
+    }
+    let ip = wait::until("an address of the gateway", LONG, || async {
+        let service = paris.get(&["service", "gateway"]).await.ok()?;
+        service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned)
+    })
+    .await?;
+    set(&lb, "paris", json!({"reach": "Gateway"})).await?;
+    // Its Service is nobody's here but the gateway's.
+    let ingress = App::new("behind").host("behind.example.com").ingress();
+    paris.apply(&ingress.to_string()).await?;
+    unavailable(address, "behind.example.com", &[500]).await?;
+    refused(&paris, "Ingress", "behind", "NoGatewayAddress").await?;
+
+    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}).to_string();
+    paris.run(&["patch", "ingress", "behind", "--subresource=status", "--type=merge", "-p", &status]).await?;
+    for host in ["behind.example.com", "behind.paris.lb.example.net"] {
+        world.served(host, "gateway").await?;
+        let reply = get(address, host, "/").await?;
+        ensure!(reply.echo("host") == "behind.example.com", "{host}: {}", reply.text());
+    }
+    let entries = wait::until("our name beside it", LONG, || async {
+        let ingress = paris.get(&["ingress", "behind"]).await.ok()?;
+        let entries = ingress["status"]["loadBalancer"]["ingress"].as_array()?.clone();
+        (entries.len() == 2).then_some(entries)
+    })
+    .await?;
+    let ours = json!({"hostname": "behind.paris.lb.example.net"});
+    ensure!(entries.contains(&json!({"ip": ip})) && entries.contains(&ours), "{entries:?}");
+
+    paris.run(&["delete", "ingress", "behind"]).await?;
+    paris.run(&["delete", "deployment,service", "gateway"]).await?;
+    set(&lb, "paris", json!({"reach": Value::Null})).await
+}
+
+/// Changes fields of a `Cluster`.
+async fn set(lb: &Kubectl, cluster: &str, spec: Value) -> Result<()> {
+    let patch = json!({"spec": spec}).to_string();
+    lb.run(&["patch", "clusters.portolan.dev", cluster, "--type=merge", "-p", &patch]).await.map(drop)
+}
