@@ -66,6 +66,7 @@ fn main() -> ExitCode {
             a_host_belongs_to_the_first,
             forged_origins_take_nothing,
             what_is_beyond_a_limit_is_left_out,
+            a_quota_stands_behind_the_limit,
             a_namespace_that_is_deleted_is_made_anew,
         }
         ingress::{
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         }
         shared::{
             one_host_over_two_clusters,
+            weights_are_shares,
         }
         rights::{
             a_proxy_writes_its_own_lease,

@@ -218,6 +218,63 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     Ok(())
 }
 
+/// Behind the limit, which is told object by object, stands a quota: a tenant that floods its namespace is refused there, the agent says so on both sides,
+/// and goes on by itself once there is room.
+pub(crate) async fn a_quota_stands_behind_the_limit(world: &World) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let tenant = credential(world, "tokyo", folder.path()).await?;
+    let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
+    let namespace = ["-n", "tenant-tokyo"];
+    let limits = |limits: Value| json!({"spec": {"limits": limits}}).to_string();
+    let set = async |to: Value| {
+        lb.run(&["patch", "clusters.portolan.dev", "tokyo", "--type=merge", "-p", &limits(to)]).await
+    };
+    let quota = async || {
+        let quota = lb.get(&[&["resourcequota", "portolan"], &namespace[..]].concat()).await.ok()?;
+        let of =
+            |part: &str| quota["status"][part]["count/httploadbalancers.portolan.dev"].as_str()?.parse().ok();
+        Some::<(usize, usize)>((of("hard")?, of("used")?))
+    };
+    set(json!({"loadBalancers": 1})).await?;
+    let (hard, used) = wait::until("a quota near the limit", LONG, || async {
+        quota().await.filter(|(hard, _)| *hard < 1000)
+    })
+    .await?;
+    let rules =
+        json!([{"filters": [{"type": "RequestRedirect", "requestRedirect": {"hostname": "a.example.com"}}]}]);
+    let names: Vec<_> = (0..=hard - used).map(|number| format!("flood-{number}")).collect();
+    let flood = names.iter().map(|name| {
+        let metadata = json!({"name": name, "namespace": "tenant-tokyo"});
+        json!({"apiVersion": "portolan.dev/v1alpha1", "kind": "HTTPLoadBalancer", "metadata": metadata, "spec": {"rules": rules}})
+    });
+    let flooded = tenant.apply(&crate::stage::list(flood.collect())).await;
+    ensure!(
+        flooded.as_ref().is_err_and(|error| format!("{error:#}").contains("exceeded quota")),
+        "{flooded:?}"
+    );
+    ensure!(quota().await == Some((hard, hard)), "{:?}", quota().await);
+
+    let app = App::new("crowded").replicas(1);
+    tokyo.apply(&app.manifests()).await?;
+    let told = wait::until("the condition", LONG, || async {
+        let cluster = lb.get(&["clusters.portolan.dev", "tokyo"]).await.ok()?;
+        let conditions = cluster["status"]["conditions"].as_array()?.clone();
+        let refused = conditions.into_iter().find(|found| found["reason"] == "WritesRefused")?;
+        refused["message"].as_str().map(str::to_owned)
+    })
+    .await?;
+    ensure!(told.contains("Ingress default/crowded") && told.contains("exceeded quota"), "{told}");
+    crate::stage::refused(&tokyo, "Ingress", "crowded", "exceeded quota").await?;
+
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let delete = ["delete", "httploadbalancer", "--ignore-not-found", "--wait=false"];
+    tenant.run(&[&delete, &namespace[..], &names].concat()).await?;
+    world.served("crowded.tokyo.lb.example.net", "crowded").await?;
+    set(Value::Null).await?;
+    world.ready("tokyo").await?;
+    remove(&tokyo, &app).await
+}
+
 /// Somebody deletes a tenant namespace: it is made anew, nothing else is taken along, and what has to be done is said.
 pub(crate) async fn a_namespace_that_is_deleted_is_made_anew(world: &World) -> Result<()> {
     let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
