@@ -30,9 +30,10 @@ use crate::notices::{About, Notices, Side, Told};
 use crate::objects::{Body, Found, Id, Kind, SliceBody};
 use crate::translate::class::Owner;
 use crate::translate::nodes::{self, NodeAddress};
-use crate::translate::{self, PoolSource, companion, pool};
+use crate::translate::{self, PoolSource, pool};
 use crate::view::{
     Change, Ingress, IngressClass, Key, Name, Node, Service, Settings, Shelf, Slice, StatusEntry, View,
+    companion,
 };
 
 /// What was refused, or could not be watched, for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
@@ -514,8 +515,7 @@ fn companion_ports(
     let Some(digest) = there.companion.as_ref().map(|it| it.digest) else { return Some((used, false)) };
     let service = view.services.get(&users.service)?;
     let all: BTreeSet<u16> = there.ports.iter().map(|port| port.number).chain(used.iter().copied()).collect();
-    let is_there =
-        |ports: &BTreeSet<u16>| crate::objects::digest(&companion::wanted(service, ports)) == digest;
+    let is_there = |ports: &BTreeSet<u16>| crate::meta::digest(&companion::wanted(service, ports)) == digest;
     if is_there(&used) || !is_there(&all) { Some((all, false)) } else { Some((used, true)) }
 }
 

@@ -11,6 +11,7 @@
 
 pub mod keeper;
 pub mod ledger;
+pub mod meta;
 pub mod names;
 pub mod notices;
 pub mod objects;

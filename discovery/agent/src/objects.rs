@@ -3,20 +3,17 @@
 //! A [`Body`] is what is wanted of an object; what the API server hands out is read back into the same shape, its defaults filled in, so
 //! that both have one [`digest`] if and only if nothing is to be done. Only digests are kept. Cost: one serialisation, without a buffer.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, Write};
-
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::ObjectMeta;
 use portolan_api::Names;
-use portolan_api::contract::{AGENT, MANAGED_BY_LABEL, POOL_LABEL};
+use portolan_api::contract::{AGENT, POOL_LABEL};
 use portolan_api::kinds::{
     HTTPLoadBalancer, HTTPLoadBalancerSpec, NodeSet, NodeSetSpec, UpstreamPool, UpstreamPoolSpec,
 };
 use serde::Serialize;
 
+use crate::meta::{digest, metadata, version};
 use crate::view::{self, Key, Name, read};
 
 /// The kinds that are written, in the order in which they are best written.
@@ -164,15 +161,6 @@ impl SliceBody {
     }
 }
 
-/// The metadata of an object to apply: its name, and whose it is.
-pub fn metadata(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        labels: Some(BTreeMap::from([(MANAGED_BY_LABEL.to_owned(), AGENT.to_owned())])),
-        ..ObjectMeta::default()
-    }
-}
-
 /// What is there of an object that was written here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -206,11 +194,6 @@ fn plain(meta: &ObjectMeta, digest: u64) -> Option<(Name, Found)> {
         meta.name.as_deref()?.into(),
         Found { digest, version: version(meta), refusals: Box::default(), load_balancer: None },
     ))
-}
-
-/// The revision of an object, which grows with every write; 0 where there is none.
-pub fn version(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 type Conditions = [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
@@ -271,26 +254,5 @@ impl ReadBack for EndpointSlice {
             SliceBody::of(pool, &slice, port)
         });
         plain(&self.metadata, body.map_or(0, |body| digest(&body)))
-    }
-}
-
-/// A digest of whatever can be written down; equal only within a process.
-pub fn digest(value: &impl Serialize) -> u64 {
-    let mut sink = Sink(DefaultHasher::new());
-    // Neither the sink nor our own types fail.
-    let _ = serde_json::to_writer(&mut sink, value);
-    sink.0.finish()
-}
-
-struct Sink(DefaultHasher);
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -10,7 +10,6 @@
 
 pub mod backend;
 pub mod class;
-pub mod companion;
 pub mod nodes;
 pub mod place;
 pub mod pool;

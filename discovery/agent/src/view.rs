@@ -8,6 +8,7 @@
 //! agree with the objects. A list that is taken again ends in the same view as the changes that were missed.
 //! Cost of a change: the size of its object and of what refers to it.
 
+pub mod companion;
 mod kinds;
 pub mod read;
 

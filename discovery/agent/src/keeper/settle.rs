@@ -9,11 +9,12 @@ use portolan_api::kinds::{HTTPLoadBalancerSpec, Reach};
 use super::place::Users;
 use super::{Keeper, Kept, MemberId, Source, companion_of, companion_ports};
 use crate::ledger::Want;
+use crate::meta::digest;
 use crate::names;
 use crate::notices::{About, Side, Told};
-use crate::objects::{Body, Id, Kind, digest};
-use crate::translate::{self, PoolSource, class, companion, nodes, place, pool, status};
-use crate::view::{Key, Name, Settings, StatusEntry};
+use crate::objects::{Body, Id, Kind};
+use crate::translate::{self, PoolSource, class, nodes, place, pool, status};
+use crate::view::{Key, Name, Settings, StatusEntry, companion};
 
 /// How long proxies may take to turn away from node ports before these go.
 const GRACE: Duration = Duration::from_secs(10);
@@ -232,15 +233,15 @@ impl Keeper {
             None
         };
         let wanted = spec.is_some();
-        let digest = spec.map(|spec| Body::Pool(Box::new(spec)).digest());
-        self.want(Id { kind: Kind::Pool, name }, Source::Pool(source.clone()), digest, now);
+        let pool = spec.map(|spec| Body::Pool(Box::new(spec)).digest());
+        self.want(Id { kind: Kind::Pool, name }, Source::Pool(source.clone()), pool, now);
         let slices = if wanted { pool::slices(&self.view, settings, source) } else { Vec::new() };
         let mut copies = BTreeSet::new();
         for (slice, name, body) in slices {
             let name: Name = name.into();
             copies.insert(Arc::clone(&name));
             let id = Id { kind: Kind::Slice, name };
-            self.want(id, Source::Slice(source.clone(), slice), Some(crate::objects::digest(&body)), now);
+            self.want(id, Source::Slice(source.clone(), slice), Some(digest(&body)), now);
         }
         let old = self.copies.remove(source).unwrap_or_default();
         for name in old.difference(&copies) {

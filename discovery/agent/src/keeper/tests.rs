@@ -5,7 +5,8 @@ use portolan_api::kinds::{HTTPLoadBalancer, Reach, UpstreamPool};
 use proptest::prelude::*;
 
 use super::*;
-use crate::objects::{ReadBack, digest};
+use crate::meta::digest;
+use crate::objects::ReadBack;
 use crate::view::{Backend, Endpoint, Path, PathKind, Port, PortRef, Rule, ServiceKind, Tls};
 
 const PACE: Pace = Pace { rate: 1e6, burst: 1e6, in_flight: 4, quiet: Duration::ZERO };

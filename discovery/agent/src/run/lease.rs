@@ -12,7 +12,7 @@ use portolan_api::contract::{AGENT, REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use tokio::sync::watch;
 
 use super::cause;
-use crate::objects::metadata;
+use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
 const EVERY: Duration = Duration::from_secs(10);

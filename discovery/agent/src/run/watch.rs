@@ -30,8 +30,9 @@ use self::lenient::Lenient;
 use super::credential::Credential;
 use super::{cause, chain};
 use crate::keeper::{Input, Watched};
+use crate::meta::version;
 use crate::notices::Told;
-use crate::objects::{Found, Kind, ReadBack, version};
+use crate::objects::{Found, Kind, ReadBack};
 use crate::view::{Change, Name, Settings, read};
 
 /// Objects of a page: few, since of large ones only little is kept.

@@ -22,7 +22,8 @@ use serde_json::json;
 use super::{cause, chain};
 use crate::keeper::{MemberId, Report, Write};
 use crate::ledger::Outcome;
-use crate::objects::{Body, Id, Kind, ReadBack, digest, metadata, version};
+use crate::meta::{digest, metadata, version};
+use crate::objects::{Body, Id, Kind, ReadBack};
 use crate::view::{Key, StatusEntry, read};
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::class::{self, Owner};
 use super::*;
-use crate::view::{Change, read};
+use crate::view::{Change, companion, read};
 
 mod nodes;
 mod refusals;
@@ -814,7 +814,7 @@ fn slices_are_copied_for_the_port_that_is_used() {
     // What is written reads back as what was meant.
     let object = body.clone().object(name);
     let (read, found) = crate::objects::ReadBack::found(&object, &mut Names::default()).unwrap();
-    assert_eq!((&*read, found.digest), (&**name, crate::objects::digest(body)));
+    assert_eq!((&*read, found.digest), (&**name, crate::meta::digest(body)));
 
     let nodes = World { settings: Settings::default(), ..world };
     assert_eq!(pool::slices(&nodes.view, &nodes.settings, &source), []);
@@ -865,8 +865,8 @@ fn a_companion_has_the_used_ports_and_reads_back_as_it_was_written() {
     let read = read::service(&object, &mut Names::default());
     let companion = read.companion.unwrap();
     assert_eq!(&*companion.of, "web");
-    assert_eq!(companion.digest, crate::objects::digest(&companion::wanted(service, &used)));
-    assert_ne!(companion.digest, crate::objects::digest(&companion::wanted(service, &[80, 81].into())));
+    assert_eq!(companion.digest, crate::meta::digest(&companion::wanted(service, &used)));
+    assert_ne!(companion.digest, crate::meta::digest(&companion::wanted(service, &[80, 81].into())));
 }
 
 /// Regression: whatever had the label was deleted as a companion that nobody needs, copies that people made of one among them.

@@ -19,7 +19,7 @@ use super::{
     Backend, Companion, Endpoint, Ingress, IngressClass, Key, Name, Node, Path, PathKind, Port, PortRef,
     Rule, Service, ServiceKind, Settings, Slice, StatusEntry, Tls, Wishes,
 };
-use crate::objects::{digest, version};
+use crate::meta::{digest, version};
 
 /// The label of an `EndpointSlice` that names its `Service`.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -135,7 +135,7 @@ fn companion(meta: &ObjectMeta, read: &Service) -> Option<Companion> {
     let mut owners = meta.owner_references.iter().flatten().filter(|owner| owner.kind == "Service");
     let of = naming::companion_owner(called, owners.clone().map(|owner| owner.name.as_str()))?;
     let uid = owners.find(|owner| owner.name == of).map_or("", |owner| owner.uid.as_str());
-    let shape = crate::translate::companion::seen(read, uid);
+    let shape = super::companion::seen(read, uid);
     Some(Companion { of: of.into(), digest: digest(&shape), version: version(meta) })
 }
 

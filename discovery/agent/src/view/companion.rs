@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use portolan_model::naming;
 use serde::Serialize;
 
-use crate::objects::metadata;
-use crate::view::{Key, Port, PortRef, Service, ServiceKind};
+use super::{Key, Port, PortRef, Service, ServiceKind};
+use crate::meta::metadata;
 
 /// What counts of a companion.
 #[derive(Debug, PartialEq, Serialize)]
