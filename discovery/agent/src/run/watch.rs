@@ -255,8 +255,8 @@ where
             let mut events = Box::pin(watcher(api, config));
             let mut pauses = Pauses::default();
             let mut served = false;
-            // Why it cannot be watched, where that is told. After another connection it may be what an earlier one told.
-            let mut told = None;
+            // What was told last of whether it can be watched. Before this connection another may have told what is over by now.
+            let mut told: Option<Option<Told>> = None;
             while let Some(event) = events.next().await {
                 let event = match event {
                     Ok(event) => {
@@ -276,8 +276,8 @@ where
                             served = true;
                         }
                         let why = unwatched(&error, &watched, &server, optional);
-                        if why.is_some() && why != told {
-                            told.clone_from(&why);
+                        if why.is_some() && told.as_ref() != Some(&why) {
+                            told = Some(why.clone());
                             if inputs.send(Input::Watched(watched.clone(), why)).await.is_err() {
                                 return;
                             }
@@ -288,7 +288,7 @@ where
                 };
                 if is_served(&event) {
                     served = true;
-                    if told.take().is_some()
+                    if told.replace(None) != Some(None)
                         && inputs.send(Input::Watched(watched.clone(), None)).await.is_err()
                     {
                         return;
