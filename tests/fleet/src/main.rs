@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use portolan_fleet::{App, DOMAIN, Names, Settings, World};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const SHARED: &str = "shared.example.com";
 const CUSTOMER: &str = "www.customer.example";
@@ -38,18 +38,13 @@ async fn fleet() -> Result<()> {
     let names = Names::serve(&folder, address.ip(), &format!("shop.paris.{DOMAIN}")).await?;
     println!("{}\n", world.fleet().report());
     println!("{}", what_to_try(&world, &names).await?);
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = typed();
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut open = true;
     loop {
         tokio::select! {
-            line = lines.next_line(), if open => match line {
-                Ok(Some(line)) => match obey(&world, &line).await {
-                    Ok(said) => println!("{said}"),
-                    Err(error) => println!("{error:#}"),
-                },
-                // Without a terminal there is nobody to type.
-                _ => open = false,
+            Some(line) = lines.recv() => match obey(&world, &line).await {
+                Ok(said) => println!("{said}"),
+                Err(error) => println!("{error:#}"),
             },
             _ = tokio::signal::ctrl_c() => break,
             _ = terminate.recv() => break,
@@ -57,6 +52,19 @@ async fn fleet() -> Result<()> {
     }
     println!("taking everything down");
     world.down()
+}
+
+/// What is typed, read by a thread that nobody waits for: at the end it may be waiting for another line. Nothing where there is no terminal.
+fn typed() -> UnboundedReceiver<String> {
+    let (told, typed) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if told.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    typed
 }
 
 /// Does what is typed.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::try_join_all;
 
 use crate::addresses::{Addresses, NODES};
@@ -185,6 +185,7 @@ impl Fleet {
 
     /// What joins the nodes that two clusters have now.
     pub fn link(&self, one: &str, other: &str) -> Result<Link> {
+        ensure!(one != other, "a link joins two clusters, not {one} with itself");
         let nodes = |name| -> Result<Vec<u8>> {
             Ok(self.cluster(name)?.nodes().iter().map(|node| node.number()).collect())
         };
