@@ -9,10 +9,16 @@ mod arrival;
 mod backends;
 #[path = "clusters/charts.rs"]
 mod charts;
+#[path = "clusters/health.rs"]
+mod health;
 #[path = "clusters/ingress.rs"]
 mod ingress;
 #[path = "clusters/join.rs"]
 mod join;
+#[path = "clusters/nodes.rs"]
+mod nodes;
+#[path = "clusters/proxies.rs"]
+mod proxies;
 #[path = "clusters/reach.rs"]
 mod reach;
 #[path = "clusters/rights.rs"]
@@ -27,6 +33,8 @@ mod slow;
 mod stage;
 #[path = "clusters/tenants.rs"]
 mod tenants;
+#[path = "clusters/witness.rs"]
+mod witness;
 
 use std::process::ExitCode;
 
@@ -104,10 +112,13 @@ fn main() -> ExitCode {
         slow::{
             pods_are_rolled,
             nodes_come_and_go,
+            a_node_is_not_ready,
             a_node_is_cordoned_and_one_dies,
+            an_application_falls_ill,
             an_agent_dies,
             a_controller_fails_over,
             proxies_are_rolled,
+            proxies_come_and_go,
             the_api_server_of_the_lb_cluster_is_away,
             the_api_server_of_a_member_is_away,
             a_link_is_cut,

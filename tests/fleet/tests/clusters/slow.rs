@@ -1,4 +1,4 @@
-//! Under 200 requests a second, each counted: roll-outs, deaths, absences.
+//! Under 200 requests a second, each counted: roll-outs, deaths, absences; and whatever else takes more than some seconds, from files of its own.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,26 @@ use portolan_rig::wait;
 use serde_json::{Value, json};
 
 pub(crate) use crate::arrival::changes_arrive;
-use crate::stage::{LONG, remove};
+pub(crate) use crate::health::an_application_falls_ill;
+pub(crate) use crate::nodes::{a_node_is_not_ready, nodes_come_and_go};
+pub(crate) use crate::proxies::{proxies_are_rolled, proxies_come_and_go};
+use crate::stage::remove;
 
-const RATE: u32 = 200;
+pub(crate) const RATE: u32 = 200;
 
 /// After this time a dead endpoint gets no new request.
 const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// An application under load.
-struct Subject<'w> {
+pub(crate) struct Subject<'w> {
     world: &'w World,
     app: App,
-    load: Load,
+    pub(crate) host: String,
+    pub(crate) load: Load,
 }
 
 impl<'w> Subject<'w> {
-    async fn start(world: &'w World, name: &str, replicas: u32) -> Result<Self> {
+    pub(crate) async fn start(world: &'w World, name: &str, replicas: u32) -> Result<Self> {
         let app = App::new(name).replicas(replicas);
         let kubectl = world.kubectl("paris")?;
         kubectl.apply(&app.manifests()).await?;
@@ -34,7 +38,7 @@ impl<'w> Subject<'w> {
         world.served(&host, name).await?;
         let load = Load::start(world.address().await?, &host, "/", RATE);
         pause(Duration::from_secs(2)).await;
-        Ok(Self { world, app, load })
+        Ok(Self { world, app, host, load })
     }
 
     async fn end(self, what: &str) -> Result<Report> {
@@ -46,7 +50,7 @@ impl<'w> Subject<'w> {
     }
 
     /// It ends, and nothing may have failed.
-    async fn end_whole(self, what: &str) -> Result<()> {
+    pub(crate) async fn end_whole(self, what: &str) -> Result<()> {
         let report = self.end(what).await?;
         ensure!(report.failed.is_empty() && report.good > 1000, "{what}: {report}");
         Ok(())
@@ -61,34 +65,6 @@ pub(crate) async fn pods_are_rolled(world: &World) -> Result<()> {
         paris.run(&["rollout", "status", "--timeout=120s", "deployment/rolled"]).await?;
     }
     subject.end_whole("two rolling restarts of the pods").await
-}
-
-/// P06: nodes are added and removed, as planned.
-pub(crate) async fn nodes_come_and_go(world: &World) -> Result<()> {
-    let subject = Subject::start(world, "nodes", 3).await?;
-    let paris = world.cluster("paris")?;
-    let kubectl = world.kubectl("paris")?;
-    let endpoints = async || {
-        let set = world.kubectl("lb")?.get(&["nodeset", "nodes", "-n", "tenant-paris"]).await?;
-        let nodes = set["spec"]["nodes"].as_array().cloned().unwrap_or_default();
-        anyhow::Ok(nodes.iter().filter(|node| node["ready"] != false).count())
-    };
-    let before = endpoints().await?;
-    let node = paris.add_node().await?;
-    wait::until("the new node to be known", LONG, || async {
-        (endpoints().await.ok()? == before + 1).then_some(())
-    })
-    .await?;
-    kubectl
-        .run(&["drain", node.name(), "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=90s"])
-        .await?;
-    wait::until("it to be left out", LONG, || async { (endpoints().await.ok()? == before).then_some(()) })
-        .await?;
-    // Whoever removes a node waits until load balancers have left it.
-    pause(Duration::from_secs(5)).await;
-    node.stop().await?;
-    kubectl.run(&["delete", "node", node.name()]).await?;
-    subject.end_whole("a node added, drained and removed").await
 }
 
 pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()> {
@@ -157,15 +133,6 @@ pub(crate) async fn a_controller_fails_over(world: &World) -> Result<()> {
     println!("a status by the next leader {:?} after the death of the first", began.elapsed());
     remove(&world.kubectl("paris")?, &late).await?;
     subject.end_whole("the controller killed").await
-}
-
-pub(crate) async fn proxies_are_rolled(world: &World) -> Result<()> {
-    let subject = Subject::start(world, "edge", 3).await?;
-    let lb = world.kubectl("lb")?;
-    lb.run(&["rollout", "restart", "deployment/portolan-proxy", "-n", "portolan-system"]).await?;
-    lb.run(&["rollout", "status", "deployment/portolan-proxy", "-n", "portolan-system", "--timeout=180s"])
-        .await?;
-    subject.end_whole("all proxies replaced").await
 }
 
 pub(crate) async fn the_api_server_of_the_lb_cluster_is_away(world: &World) -> Result<()> {
