@@ -134,6 +134,14 @@ impl World {
         tools::run(&self.binaries.helm, args, "").await
     }
 
+    /// Has helm look at a chart as strictly as it can, as it would be installed into a namespace.
+    pub async fn lint(&self, name: &str, namespace: &str, values: &[String]) -> Result<String> {
+        let chart = format!("{ROOT}/deploy/charts/{name}");
+        let mut args = vec!["lint", "--strict", &chart, "--namespace", namespace, "--kube-version", "1.36.0"];
+        args.extend(values.iter().flat_map(|value| ["--set", value.as_str()]));
+        tools::run(&self.binaries.helm, args, "").await
+    }
+
     async fn install(&self) -> Result<()> {
         let lb = self.kubectl("lb")?;
         lb.run(&["create", "namespace", "portolan-system"]).await?;

@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     stage::play(scenarios! {
         charts::{
             manifests_are_what_charts_come_to,
+            helm_finds_no_fault,
             an_api_server_takes_every_chart,
+            an_api_server_takes_what_prometheus_reads,
             images_come_from_where_values_say,
             a_wrong_value_is_named,
         }

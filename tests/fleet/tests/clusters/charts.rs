@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use portolan_fleet::World;
-use serde_json::json;
+use portolan_rig::wait;
+use serde_json::{Value, json};
+
+use crate::stage::LONG;
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/manifests");
 
@@ -20,10 +23,99 @@ pub(crate) async fn manifests_are_what_charts_come_to(world: &World) -> Result<(
     Ok(())
 }
 
+/// Helm itself has nothing to say of them.
+pub(crate) async fn helm_finds_no_fault(world: &World) -> Result<()> {
+    let everything = [
+        "lbDomain=lb.example.net",
+        "serviceMonitor.enabled=true",
+        "prometheusRule.enabled=true",
+        "dashboards.enabled=true",
+    ];
+    for (chart, values) in [
+        ("portolan-crds", &[][..]),
+        ("portolan", &everything[..1]),
+        ("portolan", &everything),
+        ("portolan-agent", &[]),
+    ] {
+        let values: Vec<_> = values.iter().map(|&value| value.to_owned()).collect();
+        world.lint(chart, namespace_of(chart), &values).await.with_context(|| chart.to_owned())?;
+    }
+    Ok(())
+}
+
+/// As strictly as an API server can, and without a trace.
+const DRY: [&str; 7] =
+    ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
+
+/// What stands there for the Prometheus operator is of its kinds. Its own definitions are in no package that this repository builds from, so those here are
+/// ours: of each field of its documentation that the chart uses, and of no other.
+pub(crate) async fn an_api_server_takes_what_prometheus_reads(world: &World) -> Result<()> {
+    let lb = world.kubectl("lb")?;
+    let text = json!({"type": "string"});
+    let texts = json!({"type": "object", "additionalProperties": text});
+    let object = |fields: Value, required: &[&str]| json!({"type": "object", "properties": fields, "required": required});
+    let list = |items: Value| json!({"type": "array", "items": items});
+    let duration = json!({"type": "string", "pattern": "^(0|(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$"});
+    let endpoint = object(json!({"port": text, "path": text, "interval": duration}), &[]);
+    let monitor = object(
+        json!({"selector": object(json!({"matchLabels": texts}), &[]), "endpoints": list(endpoint)}),
+        &["selector", "endpoints"],
+    );
+    let expression = json!({"x-kubernetes-int-or-string": true});
+    let rule = object(
+        json!({"alert": text, "expr": expression, "for": duration, "labels": texts, "annotations": texts}),
+        &["expr"],
+    );
+    let group = object(json!({"name": text, "rules": list(rule)}), &["name"]);
+    let rules = object(json!({"groups": list(group)}), &[]);
+    for (kind, plural, spec) in
+        [("ServiceMonitor", "servicemonitors", monitor), ("PrometheusRule", "prometheusrules", rules)]
+    {
+        let schema = object(json!({"spec": spec}), &["spec"]);
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+            "spec": {
+                "group": "monitoring.coreos.com", "scope": "Namespaced",
+                "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+            },
+        });
+        lb.apply(&definition.to_string()).await?;
+        let established = ["wait", "--for=condition=Established", "--timeout=60s", "crd"];
+        lb.run(&[&established[..], &[&format!("{plural}.monitoring.coreos.com")]].concat()).await?;
+    }
+    let values = [
+        "lbDomain=lb.example.net",
+        "serviceMonitor.enabled=true",
+        "serviceMonitor.labels.release=prometheus",
+        "prometheusRule.enabled=true",
+        "prometheusRule.labels.release=prometheus",
+    ];
+    let chart = world.chart("portolan", &values.map(str::to_owned)).await?;
+    let taken = wait::until("the kinds to be known", LONG, || async {
+        // The client has to hear of new kinds first; of other errors the last one counts.
+        match lb.with_input(&DRY, &chart).await {
+            Err(error) if format!("{error:#}").contains("no matches for kind") => None,
+            taken => Some(taken),
+        }
+    });
+    let taken = taken.await??;
+    for object in
+        ["servicemonitor.monitoring.coreos.com/portolan", "prometheusrule.monitoring.coreos.com/portolan"]
+    {
+        ensure!(taken.contains(object), "no {object}: {taken}");
+    }
+    // That a field which is misspelt would have been seen.
+    let wrong = chart.replacen("          expr:", "          expression:", 1);
+    ensure!(wrong != chart && lb.with_input(&DRY, &wrong).await.is_err(), "nothing is looked at");
+    let definitions =
+        ["servicemonitors", "prometheusrules"].map(|plural| format!("{plural}.monitoring.coreos.com"));
+    lb.run(&["delete", "crd", &definitions[0], &definitions[1]]).await.map(drop)
+}
+
 /// With everything switched on that needs no definitions of others; and that of the agent, in a member cluster.
 pub(crate) async fn an_api_server_takes_every_chart(world: &World) -> Result<()> {
-    let dry =
-        ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
     let all = [
         "lbDomain=lb.example.net",
         "proxy.kind=DaemonSet",
@@ -31,10 +123,10 @@ pub(crate) async fn an_api_server_takes_every_chart(world: &World) -> Result<()>
         "dashboards.enabled=true",
     ];
     let all = all.map(str::to_owned);
-    world.kubectl("lb")?.with_input(&dry, &world.chart("portolan", &all).await?).await?;
-    world.kubectl("lb")?.with_input(&dry, &world.chart("portolan-crds", &[]).await?).await?;
+    world.kubectl("lb")?.with_input(&DRY, &world.chart("portolan", &all).await?).await?;
+    world.kubectl("lb")?.with_input(&DRY, &world.chart("portolan-crds", &[]).await?).await?;
     let agent = world.chart_in("portolan-agent", "portolan-agent", &[]).await?;
-    world.kubectl("paris")?.with_input(&dry, &agent).await?;
+    world.kubectl("paris")?.with_input(&DRY, &agent).await?;
     Ok(())
 }
 
@@ -115,9 +207,12 @@ pub(crate) async fn a_wrong_value_is_named(world: &World) -> Result<()> {
     Ok(())
 }
 
+fn namespace_of(chart: &str) -> &str {
+    if chart == "portolan-agent" { chart } else { "portolan-system" }
+}
+
 async fn render(world: &World, chart: &str, value: &str) -> Result<String> {
-    let namespace = if chart == "portolan-agent" { chart } else { "portolan-system" };
     let needed = (chart == "portolan").then(|| "lbDomain=lb.example.net".to_owned());
     let values: Vec<_> = needed.into_iter().chain([value.to_owned()]).collect();
-    world.chart_in(chart, namespace, &values).await
+    world.chart_in(chart, namespace_of(chart), &values).await
 }
