@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on says so and fails")]
 
+#[path = "clusters/agents.rs"]
+mod agents;
 #[path = "clusters/arrival.rs"]
 mod arrival;
 #[path = "clusters/backends.rs"]
@@ -118,9 +120,11 @@ fn main() -> ExitCode {
             a_node_is_cordoned_and_one_dies,
             an_application_falls_ill,
             an_agent_dies,
+            a_credential_is_renewed,
             a_controller_fails_over,
             proxies_are_rolled,
             proxies_come_and_go,
+            a_proxy_starts_without_the_api_server,
             the_api_server_of_the_lb_cluster_is_away,
             the_api_server_of_a_member_is_away,
             a_link_is_cut,

@@ -7,10 +7,13 @@ use portolan_fleet::{App, Load, Report, World, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
+pub(crate) use crate::agents::{a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
 pub(crate) use crate::nodes::{a_node_is_not_ready, nodes_come_and_go};
-pub(crate) use crate::proxies::{proxies_are_rolled, proxies_come_and_go};
+pub(crate) use crate::proxies::{
+    a_proxy_starts_without_the_api_server, proxies_are_rolled, proxies_come_and_go,
+};
 use crate::stage::remove;
 
 pub(crate) const RATE: u32 = 200;
@@ -94,22 +97,6 @@ pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()>
         began.elapsed()
     );
     Ok(())
-}
-
-pub(crate) async fn an_agent_dies(world: &World) -> Result<()> {
-    let subject = Subject::start(world, "agentless", 3).await?;
-    let paris = world.kubectl("paris")?;
-    let agents = ["-n", "portolan-agent", "delete", "pods", "--all", "--grace-period=0", "--force"];
-    paris.run(&agents).await?;
-    paris.run(&["scale", "deployment/agentless", "--replicas=5"]).await?;
-    paris
-        .run(&["rollout", "status", "-n", "portolan-agent", "--timeout=90s", "deployment/portolan-agent"])
-        .await?;
-    let late = App::new("after-agent").replicas(1);
-    paris.apply(&late.manifests()).await?;
-    world.served("after-agent.paris.lb.example.net", "after-agent").await?;
-    remove(&paris, &late).await?;
-    subject.end_whole("both agents killed").await
 }
 
 pub(crate) async fn a_controller_fails_over(world: &World) -> Result<()> {

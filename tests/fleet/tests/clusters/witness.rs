@@ -1,16 +1,24 @@
-//! What Portolan's processes tell of themselves, by access logs and metrics.
+//! What Portolan's processes tell of themselves: by access logs, metrics and admin ports; and what the kernel tells of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use portolan_fleet::{Kubectl, World, pause};
+use portolan_rig::net::Namespace;
 use portolan_rig::wait;
 use serde_json::Value;
 
+use crate::stage::LONG;
+
 /// Where proxies and controllers are.
 pub(crate) const SYSTEM: &str = "portolan-system";
+/// Where agents are.
+pub(crate) const AGENT: &str = "portolan-agent";
 /// Between two looks at what takes seconds: they are not to keep the machine busy.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -42,6 +50,12 @@ pub(crate) async fn pods(kubectl: &Kubectl, namespace: &str, name: &str) -> Resu
     Ok(pods.filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
 }
 
+/// Which of the agents of a cluster leads.
+pub(crate) async fn leader(member: &Kubectl) -> Result<String> {
+    let lease = member.get(&["lease", "portolan-agent", "-n", AGENT]).await?;
+    Ok(lease["spec"]["holderIdentity"].as_str().context("nobody leads")?.to_owned())
+}
+
 /// What a pod tells Prometheus.
 pub(crate) struct Figures(String);
 
@@ -59,6 +73,40 @@ impl Figures {
             (found.is_empty() || found.starts_with('{')) && labels.iter().all(|label| found.contains(label))
         });
         wanted.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+    }
+
+    /// The writes that an agent did: all, and those of each kind that had any.
+    pub(crate) fn writes(&self) -> Writes {
+        const NAME: &str = "portolan_agent_writes_total";
+        let kinds = [
+            "NodeSet",
+            "Secret",
+            "UpstreamPool",
+            "EndpointSlice",
+            "HTTPLoadBalancer",
+            "Companion",
+            "IngressStatus",
+        ];
+        Writes(kinds.map(|kind| (kind, self.sum(NAME, &[&format!("kind=\"{kind}\"")]) as u64)))
+    }
+}
+
+/// Writes of an agent, by kind.
+#[derive(Debug)]
+pub(crate) struct Writes([(&'static str, u64); 7]);
+
+impl Writes {
+    pub(crate) fn all(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl std::fmt::Display for Writes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.all())?;
+        let some: Vec<_> = self.0.iter().filter(|(_, count)| *count > 0).collect();
+        let some: Vec<_> = some.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        if some.is_empty() { Ok(()) } else { write!(f, " ({})", some.join(", ")) }
     }
 }
 
@@ -127,4 +175,48 @@ pub(crate) fn none_later(
     );
     ensure!(after.iter().any(|it| it.began > late), "{told}; nothing was asked for later");
     Ok(told)
+}
+
+/// The process of a pod of ours.
+pub(crate) fn process(pod: &str) -> Result<u32> {
+    let named = format!("POD_NAME={pod}");
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|&byte| byte == 0).any(|variable| variable == named.as_bytes()) {
+            return Ok(pid);
+        }
+    }
+    anyhow::bail!("no process of pod {pod}")
+}
+
+/// Ends a process as a crash does.
+pub(crate) fn kill(pid: u32) -> Result<()> {
+    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
+    ensure!(killed.success(), "process {pid} could not be killed");
+    Ok(())
+}
+
+/// Where a process of the LB cluster stands in the network.
+pub(crate) fn namespace_of(world: &World, pid: u32) -> Result<Namespace> {
+    let its = std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino();
+    let pods = world.cluster("lb")?.nodes().into_iter().flat_map(|node| node.pods());
+    let is_its = |namespace: &Namespace| {
+        std::fs::metadata(format!("/run/netns/{}", namespace.name())).is_ok_and(|found| found.ino() == its)
+    };
+    pods.into_iter().find(is_its).with_context(|| format!("process {pid} stands in no pod"))
+}
+
+/// `GET` from within, which needs no API server: the status and all of the answer.
+pub(crate) fn ask(namespace: &Namespace, port: u16, host: &str, path: &str) -> Result<(u16, String)> {
+    namespace.run(|| {
+        let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(LONG))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.context("no status")?, answer))
+    })?
 }
