@@ -17,6 +17,8 @@ mod health;
 mod ingress;
 #[path = "clusters/join.rs"]
 mod join;
+#[path = "clusters/large.rs"]
+mod large;
 #[path = "clusters/nodes.rs"]
 mod nodes;
 #[path = "clusters/proxies.rs"]

@@ -98,7 +98,7 @@ async fn is_taken(kubectl: &Kubectl, token: &str) -> Result<bool> {
 }
 
 /// Waits until an agent other than `old` leads and has every list; says which, and how long that took.
-async fn synced(member: &Kubectl, old: &str) -> Result<(String, Duration)> {
+pub(crate) async fn synced(member: &Kubectl, old: &str) -> Result<(String, Duration)> {
     let began = Instant::now();
     let next = in_time("another agent to lead and be in sync", LONG, || async {
         let next = leader(member).await.ok().filter(|next| next != old)?;

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use portolan_fleet::{App, Load, Report, World, pause};
-use portolan_rig::wait;
 use serde_json::{Value, json};
 
 pub(crate) use crate::agents::{a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
+pub(crate) use crate::large::a_thousand_services;
 pub(crate) use crate::nodes::{a_node_is_not_ready, nodes_come_and_go};
 pub(crate) use crate::proxies::{
     a_proxy_starts_without_the_api_server, proxies_are_rolled, proxies_come_and_go,
@@ -214,53 +214,4 @@ pub(crate) async fn rules_are_edited(world: &World) -> Result<()> {
     ensure!(edits >= 900, "{edits} edits are fewer than 200 a minute, or nearly");
     remove(&paris, &edited).await?;
     subject.end_whole("200 edits of rules a minute for five minutes").await
-}
-
-/// 1,000 Services and 500 Ingresses in one member cluster.
-pub(crate) async fn a_thousand_services(world: &World) -> Result<()> {
-    let (tokyo, lb) = (world.kubectl("tokyo")?, world.kubectl("lb")?);
-    tokyo.run(&["create", "namespace", "many"]).await?;
-    let mut items = Vec::new();
-    for number in 0..1000 {
-        let app = App::new(&format!("many-{number}")).namespace("many");
-        items.extend(app.workload().into_iter().filter(|item| item["kind"] == "Service"));
-        if number % 2 == 0 {
-            items.push(app.ingress());
-        }
-    }
-    let began = Instant::now();
-    for items in items.chunks(250) {
-        tokyo.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await?;
-    }
-    println!("applied after {:?}", began.elapsed());
-    let count = async || {
-        let names = lb.run(&["get", "httploadbalancers", "-n", "tenant-tokyo", "-o", "name"]).await?;
-        anyhow::Ok(names.lines().filter(|name| name.contains("many-")).count())
-    };
-    wait::until("all of them to be synced", Duration::from_secs(180), || async {
-        (count().await.ok()? == 500).then_some(())
-    })
-    .await?;
-    println!("500 Ingresses synced {:?} after the first was applied", began.elapsed());
-    println!("{}", agent_memory(world).await?);
-    tokyo.run(&["delete", "namespace", "many", "--timeout=180s"]).await?;
-    wait::until("all of them to be gone", Duration::from_secs(180), || async {
-        (count().await.ok()? == 0).then_some(())
-    })
-    .await
-}
-
-/// Resident memory of each agent.
-async fn agent_memory(world: &World) -> Result<String> {
-    let mut lines = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let path = entry.path();
-        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-        if world.agent().file_name().is_none_or(|file| file.to_string_lossy() != name.trim()) {
-            continue;
-        }
-        let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
-        lines.extend(status.lines().filter(|line| line.starts_with("VmRSS")).map(str::to_owned));
-    }
-    Ok(format!("agents: {}", lines.join(", ")))
 }

@@ -92,10 +92,19 @@ impl Figures {
 }
 
 /// Writes of an agent, by kind.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Writes([(&'static str, u64); 7]);
 
 impl Writes {
+    /// Those since then.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut since = *self;
+        for ((_, now), (_, before)) in since.0.iter_mut().zip(before.0) {
+            *now = now.saturating_sub(before);
+        }
+        since
+    }
+
     pub(crate) fn all(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
@@ -195,6 +204,16 @@ pub(crate) fn kill(pid: u32) -> Result<()> {
     let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
     ensure!(killed.success(), "process {pid} could not be killed");
     Ok(())
+}
+
+/// What of a process is resident, now and at most so far, in kB.
+pub(crate) fn memory(pid: u32) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    };
+    Ok((field("VmRSS:").context("no VmRSS")?, field("VmHWM:").context("no VmHWM")?))
 }
 
 /// Where a process of the LB cluster stands in the network.
