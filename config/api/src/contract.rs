@@ -21,6 +21,9 @@ pub const CREDENTIAL: &str = "portolan-agent-credential";
 /// The annotation of an agent's `Lease` that has its version.
 pub const VERSION_ANNOTATION: &str = "portolan.dev/version";
 
+/// The annotation of an agent's `Lease` that says which member cluster it is of: the uid of that cluster's namespace `kube-system`.
+pub const MEMBER_ANNOTATION: &str = "portolan.dev/member";
+
 /// The annotation of an agent's `Lease` that says what the API server refuses of its writes; not there where it refuses nothing.
 pub const REFUSED_ANNOTATION: &str = "portolan.dev/refused";
 

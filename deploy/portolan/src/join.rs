@@ -31,7 +31,8 @@ pub(crate) struct JoinArgs {
     /// A context of it other than its current one.
     #[arg(long, value_name = "CONTEXT", requires = "member_kubeconfig")]
     member_context: Option<String>,
-    /// Apply it though the member cluster has joined as another Cluster, or by another URL, which may be that of another LB cluster.
+    /// Apply it though the member cluster has joined as another Cluster, or by another URL, which may be that of another LB cluster; or though another
+    /// member cluster is served as this Cluster.
     #[arg(long, requires = "apply")]
     replace: bool,
 }
@@ -57,6 +58,16 @@ async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     belongs_nowhere_else(&member, &credential, args.replace).await?;
+    if let Some(taken) = lb_cluster.taken(&args.cluster, &member).await? {
+        anyhow::ensure!(
+            args.replace,
+            "{taken}; `portolan leave {}` there first, or say --replace: this one is served once that has been silent for a minute",
+            args.cluster
+        );
+        print::err(&format!(
+            "portolan: {taken}; this one is served once that has been silent for a minute\n"
+        ));
+    }
     member.apply(&manifests, |what| print::err(&format!("applied {what}\n"))).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -16,14 +16,19 @@ mod url;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::version::Info;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::DeserializeGuard;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, Config, ResourceExt};
 use portolan_api::YamlError;
+use portolan_api::contract::AGENT;
 use portolan_api::kinds::Cluster;
+use portolan_model::id::tenant_namespace;
+use portolan_source::member::{Taken, member_of, taken};
 use serde_json::Value;
 
 pub use self::credential::{Credential, credential};
@@ -152,6 +157,21 @@ impl Server {
             JoinError::Request(format!("cannot list the Clusters of {}", self.url), Refusal::from(error))
         };
         Ok(listed.map_err(wrong)?.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Which other member cluster is served as that `Cluster` of this LB cluster, if one is alive.
+    pub async fn taken(&self, cluster: &str, member: &Server) -> Result<Option<Taken>, JoinError> {
+        let wrong = |what: String| move |error| JoinError::Request(what, Refusal::from(error));
+        let found = member_of(&member.client).await;
+        let Some(found) = found.map_err(wrong(format!("cannot tell which cluster {} is", member.url)))?
+        else {
+            return Ok(None);
+        };
+        let leases = Api::<Lease>::namespaced(self.client.clone(), &tenant_namespace(cluster));
+        let lease = leases.get_opt(AGENT).await;
+        let lease =
+            lease.map_err(wrong(format!("cannot read the Lease of Cluster {cluster} of {}", self.url)))?;
+        Ok(lease.and_then(|lease| taken(&lease, cluster, &found, Timestamp::now())))
     }
 
     /// Applies manifests there, in their order, by server-side apply. What each is called is told as it is done.

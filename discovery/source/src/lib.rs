@@ -15,6 +15,7 @@ mod folder;
 mod index;
 mod kubernetes;
 pub mod lease;
+pub mod member;
 mod replica;
 mod told;
 mod version;

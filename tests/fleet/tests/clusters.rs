@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             an_operator_sees_the_fleet,
             refused_nodes_are_told_on_both_sides,
             a_cluster_leaves_and_comes_back,
+            of_two_by_one_name_the_first_is_served,
             ports_follow_listeners,
         }
         reach::{

@@ -1,5 +1,5 @@
-//! The sign of life in the LB cluster: a `Lease` with the agent's version, and with what is refused of its writes, which nobody would see there
-//! otherwise.
+//! The sign of life in the LB cluster: a `Lease` that says which member cluster it is of, with the agent's version, and with what is refused of
+//! its writes, which nobody would see there otherwise.
 
 use std::time::Duration;
 
@@ -8,53 +8,124 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use portolan_api::contract::{AGENT, REFUSED_ANNOTATION, VERSION_ANNOTATION};
+use portolan_api::contract::{AGENT, MEMBER_ANNOTATION, REFUSED_ANNOTATION, VERSION_ANNOTATION};
+use portolan_source::member::{self, Taken};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::cause;
+use super::credential::Credential;
 use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
 const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
 
-/// Gives it, until it is aborted.
-pub(super) async fn keep(
-    client: Client,
+/// Gives it.
+pub(super) struct Sign {
+    leases: Api<Lease>,
+    cluster: String,
     server: String,
-    namespace: String,
+    /// The name of this agent.
     identity: String,
+    /// Of which member cluster; `None` where that cannot be found out.
+    member: Option<String>,
     refused: watch::Receiver<Option<String>>,
-) {
-    let leases: Api<Lease> = Api::namespaced(client, &namespace);
-    let params = PatchParams::apply(AGENT).force();
-    let mut failing = false;
-    loop {
+}
+
+impl Sign {
+    pub(super) fn new(
+        client: Client,
+        credential: &Credential,
+        identity: String,
+        member: Option<String>,
+        refused: watch::Receiver<Option<String>>,
+    ) -> Self {
+        Self {
+            leases: Api::namespaced(client, &credential.namespace),
+            cluster: credential.cluster.clone(),
+            server: credential.server.clone(),
+            identity,
+            member,
+            refused,
+        }
+    }
+
+    /// Gives it until another member cluster does, and says so.
+    pub(super) async fn keep(&self) -> Taken {
+        let mut failing = false;
+        loop {
+            match timeout(EVERY, self.give()).await {
+                Ok(Ok(None)) => failing = false,
+                Ok(Ok(Some(taken))) => return taken,
+                // Somebody else wrote it meanwhile: who?
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => continue,
+                Ok(Err(error)) if !failing => {
+                    failing = true;
+                    let (server, error) = (&self.server, cause(&error));
+                    tracing::warn!(%server, %error, "no sign of life can be given in the LB cluster");
+                }
+                Err(_) if !failing => {
+                    failing = true;
+                    tracing::warn!(server = %self.server, "no sign of life can be given in the LB cluster: it does not answer");
+                }
+                _ => {}
+            }
+            sleep(EVERY).await;
+        }
+    }
+
+    /// Who else gives it, as far as the LB cluster says.
+    pub(super) async fn taken(&self) -> Option<Taken> {
+        let lease = timeout(EVERY, self.leases.get_opt(AGENT)).await.ok()?.ok()??;
+        self.by_another(&lease)
+    }
+
+    fn by_another(&self, lease: &Lease) -> Option<Taken> {
+        member::taken(lease, &self.cluster, self.member.as_deref()?, Timestamp::now())
+    }
+
+    /// Gives it once, if nobody else does.
+    async fn give(&self) -> kube::Result<Option<Taken>> {
         let mut metadata = metadata(AGENT);
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let refused = refused.borrow().clone().map(|refused| (REFUSED_ANNOTATION.to_owned(), refused));
-        let version = (VERSION_ANNOTATION.to_owned(), version);
-        metadata.annotations = Some(std::iter::once(version).chain(refused).collect());
+        match self.leases.get_opt(AGENT).await {
+            Ok(Some(lease)) => {
+                if let Some(taken) = self.by_another(&lease) {
+                    return Ok(Some(taken));
+                }
+                metadata.resource_version = lease.metadata.resource_version;
+            }
+            Ok(None) => {}
+            // An LB cluster with the rights of an older version.
+            Err(kube::Error::Api(status)) if status.code == 403 => {}
+            Err(error) => return Err(error),
+        }
+        let refused = self.refused.borrow().clone().map(|refused| (REFUSED_ANNOTATION.to_owned(), refused));
+        let member = self.member.clone().map(|member| (MEMBER_ANNOTATION.to_owned(), member));
+        let version = (VERSION_ANNOTATION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        metadata.annotations = Some([version].into_iter().chain(member).chain(refused).collect());
         let spec = LeaseSpec {
-            holder_identity: Some(identity.clone()),
+            holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(LASTS),
             renew_time: Some(MicroTime(Timestamp::now())),
             ..LeaseSpec::default()
         };
         let lease = Lease { metadata, spec: Some(spec) };
-        let written = tokio::time::timeout(EVERY, leases.patch(AGENT, &params, &Patch::Apply(&lease))).await;
-        match written {
-            Ok(Ok(_)) => failing = false,
-            Ok(Err(error)) if !failing => {
-                failing = true;
-                tracing::warn!(%server, error = %cause(&error), "no sign of life can be given in the LB cluster");
+        let params = PatchParams::apply(AGENT).force();
+        self.leases.patch(AGENT, &params, &Patch::Apply(&lease)).await.map(|_| None)
+    }
+}
+
+/// Which member cluster this is, asked until there is an answer. Nothing where it may not be known, as by the rights of an older version.
+pub(super) async fn member_of(client: &Client) -> Option<String> {
+    loop {
+        match timeout(EVERY, member::member_of(client)).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
+                tracing::warn!(error = %status.message, "which cluster this is cannot be known; another that joins by its name is not noticed");
+                return None;
             }
-            Err(_) if !failing => {
-                failing = true;
-                tracing::warn!(%server, "no sign of life can be given in the LB cluster: it does not answer");
-            }
-            _ => {}
+            Ok(Err(_)) | Err(_) => sleep(Duration::from_secs(1)).await,
         }
-        tokio::time::sleep(EVERY).await;
     }
 }

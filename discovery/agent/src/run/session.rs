@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use portolan_source::ApiServer;
-use tokio::sync::{mpsc, watch};
+use portolan_source::{ApiServer, member};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
 use super::credential::{self, Credential, RenewError, Renewal, Term};
 use super::events::{self, Teller};
 use super::figures::{About, Metrics};
+use super::lease::{self, Sign};
 use super::write::{Clients, Target, write};
-use super::{chain, lease, version, watch as watches};
-use crate::keeper::{Input, Keeper, MemberId, Write};
+use super::{chain, version, watch as watches};
+use crate::keeper::{Input, Keeper, MemberId, Watched, Write};
 use crate::ledger::{Outcome, Pace};
 
 /// Inputs on their way: a page of objects, about.
@@ -28,6 +29,8 @@ const BATCH: usize = 256;
 const QUIET: Duration = Duration::from_millis(10);
 /// When an LB cluster that was too old is asked again.
 const TOO_OLD: Duration = Duration::from_secs(60);
+/// How often it is looked whether another member cluster is served in this one's place still.
+const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
 /// How often figures are taken.
@@ -42,6 +45,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
     let Some((credential, lb)) = first(&mut credentials).await else { return };
     let (inputs, mut heard) = mpsc::channel(INPUTS);
     watches::member(server, &inputs, &mut background);
+    let of = lease::member_of(member).await;
     let renewal = Renewal::of(credential.term(), Instant::now());
     let mut session = Session {
         options,
@@ -51,6 +55,8 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         teller: Teller::new(member.clone(), options),
         credential,
         inputs,
+        member: of,
+        lost: Arc::default(),
         abroad: JoinSet::new(),
         writes: JoinSet::new(),
         told: JoinSet::new(),
@@ -99,6 +105,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 }
                 session.take(new).await;
             }
+            () = session.lost.notified() => return,
             () = until(wake) => {}
             _ = tick.tick() => session.look(),
         }
@@ -111,6 +118,28 @@ fn there(options: &Options) -> Pace {
 
 fn here() -> Pace {
     Pace { rate: 20.0, burst: 40.0, in_flight: 4, quiet: QUIET }
+}
+
+/// Waits until no other member cluster is served as this one, and tells people meanwhile.
+async fn alone(sign: &Sign, inputs: &mpsc::Sender<Input>) {
+    let watched = Watched { there: true, kind: "Cluster".into() };
+    let mut told = false;
+    while let Some(taken) = sign.taken().await {
+        if !told {
+            told = true;
+            let silent = member::SILENT.as_secs();
+            let message =
+                format!("{taken}; nothing is synced from here until that has been silent for {silent} s");
+            tracing::error!("{message}");
+            let why = Some(("ClusterTaken".into(), message.into()));
+            let _ = inputs.send(Input::Watched(watched.clone(), why)).await;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    if told {
+        tracing::info!("the other member cluster is silent: this one is served in its place");
+        let _ = inputs.send(Input::Watched(watched, None)).await;
+    }
 }
 
 /// The first credential that is one.
@@ -140,6 +169,10 @@ struct Session<'a> {
     teller: Teller,
     credential: Credential,
     inputs: mpsc::Sender<Input>,
+    /// Which member cluster this is, if that is known.
+    member: Option<String>,
+    /// Told where another member cluster is served as this one.
+    lost: Arc<Notify>,
     /// What runs with the client of the LB cluster, and ends with it.
     abroad: JoinSet<()>,
     writes: JoinSet<(Target, bool, crate::keeper::Report)>,
@@ -160,24 +193,33 @@ impl Session<'_> {
     fn connect(&mut self) {
         self.abroad.abort_all();
         self.abroad = JoinSet::new();
-        let Clients { lb, namespace, .. } = &self.clients;
+        let lb = &self.clients.lb;
         let server = self.credential.server.clone();
         let whose = format!("the LB cluster at {server}");
         let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
+        let (identity, member) = (self.options.identity.clone(), self.member.clone());
+        let sign = Sign::new(lb.clone(), &credential, identity, member, self.refused.subscribe());
+        let lost = Arc::clone(&self.lost);
         self.abroad.spawn(async move {
-            // Without lists nothing is written: an LB cluster that is too old is left alone.
-            while let Err(error) = version::wait(&client, &whose).await {
-                tracing::error!("{error}");
-                tokio::time::sleep(TOO_OLD).await;
+            // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old.
+            alone(&sign, &inputs).await;
+            let work = async {
+                while let Err(error) = version::wait(&client, &whose).await {
+                    tracing::error!("{error}");
+                    tokio::time::sleep(TOO_OLD).await;
+                }
+                let mut tasks = JoinSet::new();
+                watches::load_balancer(&client, &credential, &inputs, &mut tasks);
+                while tasks.join_next().await.is_some() {}
+            };
+            tokio::select! {
+                taken = sign.keep() => {
+                    tracing::error!("{taken}; this one stands back");
+                    lost.notify_one();
+                }
+                () = work => {}
             }
-            let mut tasks = JoinSet::new();
-            watches::load_balancer(&client, &credential, &inputs, &mut tasks);
-            while tasks.join_next().await.is_some() {}
         });
-        let identity = self.options.identity.clone();
-        let sign =
-            lease::keep(lb.clone(), server.clone(), namespace.clone(), identity, self.refused.subscribe());
-        self.abroad.spawn(sign);
         let term = self.credential.term();
         self.renewal.take(term, Instant::now());
         self.metrics.set_credential(term.map(|term| term.end.as_second()));

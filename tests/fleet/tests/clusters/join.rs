@@ -169,6 +169,36 @@ pub(crate) async fn a_cluster_leaves_and_comes_back(world: &World) -> Result<()>
 /// A host of several clusters.
 const SHARED: &str = "shared.example.com";
 
+/// Regression: a second cluster that joined by the name of another took the other's objects away, and nobody was told.
+pub(crate) async fn of_two_by_one_name_the_first_is_served(world: &World) -> Result<()> {
+    let (lb, paris) = (world.kubectl("lb")?, world.kubectl("paris")?);
+    let app = App::new("first").replicas(1);
+    paris.apply(&app.manifests()).await?;
+    world.served("first.paris.lb.example.net", "first").await?;
+
+    let second = path(&lb);
+    let join = ["join", "paris", "--kubeconfig", &second, "--apply", "--member-kubeconfig", &second];
+    let mistaken = world.portolan(&join).await;
+    let said = mistaken.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(
+        said.contains("another member cluster is served as Cluster") && said.contains("--replace"),
+        "{said}"
+    );
+
+    world.portolan(&[&join[..], &["--replace"]].concat()).await?;
+    wait::until("the second to say that it stands back", LONG, || async {
+        let events = lb.get(&["events", "-n", "portolan-agent"]).await.ok()?;
+        let mut events = events["items"].as_array()?.iter();
+        events.find(|event| event["reason"] == "ClusterTaken").map(|_| ())
+    })
+    .await?;
+    world.served("first.paris.lb.example.net", "first").await?;
+    let leave = ["leave", "paris", "--member-only", "--member-kubeconfig", &second];
+    println!("{}", world.portolan(&leave).await?);
+    world.served("first.paris.lb.example.net", "first").await?;
+    remove(&paris, &app).await
+}
+
 fn path(kubectl: &Kubectl) -> String {
     kubectl.kubeconfig().to_string_lossy().into_owned()
 }
