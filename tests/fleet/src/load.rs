@@ -31,6 +31,7 @@ const TOLD: usize = 20;
 pub struct Load {
     stop: watch::Sender<bool>,
     counts: Arc<Mutex<Report>>,
+    began: Instant,
     driver: JoinHandle<()>,
 }
 
@@ -117,7 +118,12 @@ impl Load {
                 while requests.join_next().await.is_some() {}
             }
         });
-        Self { stop, counts, driver }
+        Self { stop, counts, began, driver }
+    }
+
+    /// The time from the start, as failures have it.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// What there is so far.

@@ -81,7 +81,6 @@ fn main() -> ExitCode {
             a_host_belongs_to_the_first,
             forged_origins_take_nothing,
             what_is_beyond_a_limit_is_left_out,
-            a_quota_stands_behind_the_limit,
             a_namespace_that_is_deleted_is_made_anew,
         }
         ingress::{
@@ -133,6 +132,7 @@ fn main() -> ExitCode {
             a_link_is_cut,
             rules_are_edited,
             a_thousand_services,
+            a_quota_stands_behind_the_limit,
             changes_arrive,
         }
     })

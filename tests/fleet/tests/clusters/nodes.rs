@@ -1,17 +1,21 @@
-//! Under load: nodes come and go, and fall silent.
+//! Under load: nodes come and go, and fall silent; a link is cut.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
-use portolan_fleet::{World, pause};
+use portolan_fleet::{App, Load, Report, World, pause};
 use portolan_rig::{Cluster, Node};
 use serde_json::Value;
 
-use crate::slow::Subject;
-use crate::stage::LONG;
+use crate::slow::{RATE, Subject};
+use crate::stage::{LONG, remove};
 use crate::witness::{access_log, in_time, none_later};
+
+/// After this time a dead endpoint gets no new request.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// P06: nodes are added and removed, as planned: one, three, one.
 pub(crate) async fn nodes_come_and_go(world: &World) -> Result<()> {
@@ -54,6 +58,61 @@ pub(crate) async fn a_node_is_not_ready(world: &World) -> Result<()> {
     println!("not ready: {}", none_later(&log, &[node.address().into()], left, Duration::ZERO)?);
     ensure!(silent.good > before.good + 1000, "{silent}");
     subject.end_whole("a node not ready, its pods alive").await
+}
+
+/// A link is cut for a minute: requests to that cluster fail while it is, and no longer; a shared host goes on at the other.
+pub(crate) async fn a_link_is_cut(world: &World) -> Result<()> {
+    let host = "both.shared.example.com";
+    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
+        world.kubectl(cluster)?.apply(&App::new(name).host(host).manifests()).await?;
+        world.served(&format!("{name}.{cluster}.lb.example.net"), name).await?;
+    }
+    let load = Load::start(world.address().await?, host, "/", RATE);
+    pause(Duration::from_secs(3)).await;
+    let before = load.so_far();
+    ensure!(before.failed.is_empty(), "{before}");
+    let link = world.fleet().link("lb", "paris")?;
+    let death = Death::now(&load);
+    link.cut()?;
+    pause(Duration::from_secs(60)).await;
+    let log = access_log(world, host, death.time).await?;
+    link.heal()?;
+    world.served("both-p.paris.lb.example.net", "both-p").await?;
+    pause(Duration::from_secs(5)).await;
+    let report = load.stop().await?;
+    println!("a link cut for a minute: {report}");
+    death.is_over(&report)?;
+    let nodes: Vec<IpAddr> =
+        world.cluster("paris")?.nodes().iter().map(|node| node.address().into()).collect();
+    println!("a link cut: {}", none_later(&log, &nodes, death.time, FORGOTTEN)?);
+    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
+        remove(&world.kubectl(cluster)?, &App::new(name)).await?;
+    }
+    Ok(())
+}
+
+/// The moment before something was made to die.
+struct Death {
+    /// Since the load began.
+    at: Duration,
+    time: Timestamp,
+}
+
+impl Death {
+    fn now(load: &Load) -> Self {
+        Self { at: load.elapsed(), time: Timestamp::now() }
+    }
+
+    /// What was under way is lost, at most; whatever could not connect was tried elsewhere.
+    fn is_over(&self, report: &Report) -> Result<()> {
+        let last = report.failed.iter().map(|(at, _)| at.saturating_sub(self.at)).max();
+        println!("lost in flight: {}, the last {last:?} after the death", report.failed.len());
+        ensure!(report.failed_after(self.at + FORGOTTEN) == 0, "{report}");
+        let unconnected =
+            report.failed.iter().filter(|(_, why)| why.contains("UF") || why.contains("connect"));
+        ensure!(unconnected.count() == 0, "requests whose connect failed are tried elsewhere: {report}");
+        Ok(())
+    }
 }
 
 /// A node is removed as planned.

@@ -10,11 +10,12 @@ pub(crate) use crate::agents::{a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
 pub(crate) use crate::large::a_thousand_services;
-pub(crate) use crate::nodes::{a_node_is_not_ready, nodes_come_and_go};
+pub(crate) use crate::nodes::{a_link_is_cut, a_node_is_not_ready, nodes_come_and_go};
 pub(crate) use crate::proxies::{
     a_proxy_starts_without_the_api_server, proxies_are_rolled, proxies_come_and_go,
 };
 use crate::stage::remove;
+pub(crate) use crate::tenants::a_quota_stands_behind_the_limit;
 
 pub(crate) const RATE: u32 = 200;
 
@@ -156,37 +157,6 @@ pub(crate) async fn the_api_server_of_a_member_is_away(world: &World) -> Result<
     world.served("after-api.paris.lb.example.net", "after-api").await?;
     remove(&world.kubectl("paris")?, &late).await?;
     subject.end_whole("a member's API server away").await
-}
-
-/// A link is cut for a minute: requests to that cluster fail while it is, and no longer; a shared host goes on at the other.
-pub(crate) async fn a_link_is_cut(world: &World) -> Result<()> {
-    let host = "both.shared.example.com";
-    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
-        world.kubectl(cluster)?.apply(&App::new(name).host(host).manifests()).await?;
-        world.served(&format!("{name}.{cluster}.lb.example.net"), name).await?;
-    }
-    let load = Load::start(world.address().await?, host, "/", RATE);
-    pause(Duration::from_secs(3)).await;
-    let before = load.so_far();
-    ensure!(before.failed.is_empty(), "{before}");
-    let link = world.fleet().link("lb", "paris")?;
-    link.cut()?;
-    pause(Duration::from_secs(60)).await;
-    let cut = load.so_far();
-    link.heal()?;
-    world.served("both-p.paris.lb.example.net", "both-p").await?;
-    pause(Duration::from_secs(5)).await;
-    let report = load.stop().await?;
-    println!("a link cut for a minute: {report}");
-    let first = cut.failed.first().map_or(Duration::ZERO, |(at, _)| *at);
-    ensure!(report.failed_after(first + FORGOTTEN) == 0, "{report}");
-    let unconnected =
-        report.failed.iter().filter(|(_, why)| why.contains("UF") || why.contains("connect")).count();
-    ensure!(unconnected == 0, "requests whose connect failed are tried elsewhere: {report}");
-    for (cluster, name) in [("paris", "both-p"), ("tokyo", "both-t")] {
-        remove(&world.kubectl(cluster)?, &App::new(name)).await?;
-    }
-    Ok(())
 }
 
 pub(crate) async fn rules_are_edited(world: &World) -> Result<()> {
