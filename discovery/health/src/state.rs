@@ -2,8 +2,7 @@
 //!
 //! Invariants: an endpoint is usable until a probe has said otherwise; the very first probe decides at once; after that
 //! a verdict changes only when `threshold` results in a row contradict it, so an endpoint that flaps faster than that keeps
-//! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first, and one whose verdict
-//! is in doubt soon again.
+//! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first.
 //! Cost: a few integer operations per probe, 48 bytes per endpoint.
 
 use std::time::{Duration, Instant};
@@ -18,9 +17,6 @@ const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
 /// So many probes of an endpoint that was not healthy yet come that soon after each other.
 const EARLY: u32 = 10;
-
-/// While the last probe contradicts the verdict, the next one comes within this: whether an endpoint is dead, or well again, is to be known soon.
-const IN_DOUBT: Duration = Duration::from_millis(500);
 
 /// What probes say about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -88,14 +84,7 @@ impl EndpointHealth {
     ) -> Option<Health> {
         let changed = self.judge(outcome, check);
         self.early = if self.health == Health::Healthy { EARLY } else { (self.early + 1).min(EARLY) };
-        let at_most = if self.contradictions > 0 {
-            IN_DOUBT
-        } else if self.early < EARLY {
-            FIRST_WITHIN
-        } else {
-            check.interval
-        };
-        let interval = check.interval.min(at_most);
+        let interval = if self.early < EARLY { check.interval.min(FIRST_WITHIN) } else { check.interval };
         self.due = next_probe(now, interval, random);
         changed
     }

@@ -14,8 +14,8 @@ use crate::slow::{RATE, Subject};
 use crate::stage::{LONG, remove};
 use crate::witness::{access_log, in_time, none_later};
 
-/// After this time a dead endpoint gets no new request.
-const FORGOTTEN: Duration = Duration::from_secs(5);
+/// After this time a dead endpoint gets no new request: two probes fail, each after an interval of 2.2 s at most and in 1 s.
+const FORGOTTEN: Duration = Duration::from_millis(6500);
 
 /// P06: nodes are added and removed, as planned: one, three, one.
 pub(crate) async fn nodes_come_and_go(world: &World) -> Result<()> {
