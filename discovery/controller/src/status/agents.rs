@@ -14,7 +14,7 @@ use portolan_api::contract::{REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use super::replicas::first_seen;
 
 /// An agent is silent that has shown no sign of life for so long.
-pub(crate) const AGENT_SILENT_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const AGENT_SILENT_AFTER: Duration = portolan_source::member::SILENT;
 
 /// So many bytes of what an agent says of refusals are told.
 const REFUSED: usize = 1024;
