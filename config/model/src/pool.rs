@@ -116,6 +116,9 @@ pub struct HealthCheck {
     /// Between probes of one endpoint.
     #[serde(serialize_with = "crate::seconds::one")]
     pub interval: Duration,
+    /// Between probes of one whose last sixteen do not agree.
+    #[serde(serialize_with = "crate::seconds::one")]
+    pub edge_interval: Duration,
     /// For one probe.
     #[serde(serialize_with = "crate::seconds::one")]
     pub timeout: Duration,

@@ -43,7 +43,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         Some(folder) => check::compile(folder)?.0,
         None => kubernetes::compile(&args.server)?,
     };
-    // Nobody has probed these endpoints: those listed count as usable.
+    // Nobody has probed these endpoints: those listed count as fit.
     let refused = compiler.refused(&request.host);
     let mut verdict = verdict::explain(compiler.plan(), &request, &refused, |_| None);
     if verdict["clusters"].is_array() {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use portolan_admin::ExplainRequest;
-use portolan_balance::{Choice, weights_of_nearest};
+use portolan_balance::{Choice, Fitness, weights_of_nearest};
 use portolan_compile::Refused;
 use portolan_model::host::HostPattern;
 use portolan_model::id::PoolId;
@@ -15,13 +15,13 @@ use portolan_model::route::{Filter, Scheme};
 use portolan_route::{Outcome, RequestView, Router, normalize_path};
 use serde_json::{Value, json};
 
-/// What would become of `request` under `plan`. `refused` are the claims to its host that do not stand; `endpoints` says how a pool's endpoints are now; `None` where nobody probes
-/// them.
+/// What would become of `request` under `plan`. `refused` are the claims to its host that do not stand; `endpoints` says how fit a
+/// pool's endpoints are now; `None` where nobody probes them.
 pub(crate) fn explain(
     plan: &Plan,
     request: &ExplainRequest,
     refused: &[Refused],
-    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
+    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, Fitness)>>,
 ) -> Value {
     let refuse = |status: u16, reason: &str| json!({"outcome": "refused", "status": status, "flag": "BR", "reason": reason});
     let target = match &request.query {
@@ -102,15 +102,16 @@ fn route(
     request: &ExplainRequest,
     route: &Route,
     shared: bool,
-    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, bool)>>,
+    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, Fitness)>>,
 ) -> Value {
-    let usable = |id: &PoolId| match (plan.pools.get(id), endpoints(id)) {
-        (None, _) => false,
-        (Some(_), Some(endpoints)) => endpoints.iter().any(|(_, usable)| *usable),
-        (Some(pool), None) => !pool.endpoints.is_empty() || !pool.names.is_empty(),
+    let fittest = |id: &PoolId| match (plan.pools.get(id), endpoints(id)) {
+        (Some(_), Some(endpoints)) => endpoints.iter().map(|(_, fitness)| *fitness).max(),
+        (Some(pool), None) if !pool.endpoints.is_empty() || !pool.names.is_empty() => Some(Fitness::Fit),
+        _ => None,
     };
+    let fittest = |id: &PoolId| fittest(id).unwrap_or(Fitness::Unfit);
     let alone = route.actions.len() == 1;
-    let choice = |action: &Action| {
+    let choice = |action: &Action, fitness: Fitness| {
         let cluster = plan.clusters.get(action.cluster());
         let distance =
             cluster.map_or(Distance::Elsewhere, |cluster| cluster.locality.distance(&plan.proxy.locality));
@@ -119,13 +120,17 @@ fn route(
         }
         let can = alone
             || action.backends.is_empty()
-            || action.backends.iter().any(|backend| backend.weight > 0 && usable(&backend.pool));
+            || action.backends.iter().any(|backend| backend.weight > 0 && fittest(&backend.pool) >= fitness);
         match cluster {
             Some(cluster) if can && !cluster.drain => (cluster.weight, distance),
             _ => (0, distance),
         }
     };
-    let choices: Vec<Choice> = route.actions.iter().map(|action| choice(action)).collect();
+    let among = |fitness| route.actions.iter().map(|action| choice(action, fitness)).collect();
+    let mut choices: Vec<Choice> = among(Fitness::Fit);
+    if choices.iter().all(|(weight, _)| *weight == 0) {
+        choices = among(Fitness::Unsteady);
+    }
     let weights: Vec<u32> = weights_of_nearest(&choices).collect();
     let mut fates: Vec<(f64, Fate)> = Vec::new();
     let mut add = |share: f64, fate: Fate| match fates.iter_mut().find(|(_, known)| *known == fate) {
@@ -146,7 +151,7 @@ fn route(
             add(share, Fate::NoPool(format!("all backends of {} have weight 0", action.object)));
         } else {
             for (backend, &part) in action.backends.iter().zip(&backend_shares) {
-                add(share * part, fate(plan, &backend.pool, usable));
+                add(share * part, fate(plan, &backend.pool, fittest));
             }
         }
         let backends: Vec<Value> = action
@@ -161,7 +166,7 @@ fn route(
                     "share": share,
                     "exists": plan.pools.get(&backend.pool).is_some(),
                     "endpoints": match states {
-                        Some(states) => states.iter().map(|(address, usable)| json!({"address": address, "usable": usable})).collect::<Value>(),
+                        Some(states) => states.iter().map(|(address, fitness)| json!({"address": address, "fitness": fitness.as_str()})).collect::<Value>(),
                         None => plan.pools.get(&backend.pool).map_or(Value::Null, |pool| {
                             pool.endpoints.iter().map(|endpoint| json!({"address": endpoint.address})).collect()
                         }),
@@ -204,14 +209,16 @@ fn redirects(action: &Action, request: &ExplainRequest) -> bool {
 }
 
 /// What becomes of a request that goes to a pool.
-fn fate(plan: &Plan, id: &PoolId, usable: impl Fn(&PoolId) -> bool) -> Fate {
+fn fate(plan: &Plan, id: &PoolId, fittest: impl Fn(&PoolId) -> Fitness) -> Fate {
     match plan.pools.get(id) {
         None => Fate::NoPool(format!("{} does not exist", id.object())),
         Some(pool) => match &pool.tls {
             Some(PoolTls { trust: Trust::Missing(bundle), .. }) => {
                 Fate::NoPool(format!("{bundle}, the CA bundle of {}, is missing", id.object()))
             }
-            _ if !usable(id) => Fate::NoEndpoint(format!("no endpoint of {} can take it", id.object())),
+            _ if fittest(id) == Fitness::Unfit => {
+                Fate::NoEndpoint(format!("no endpoint of {} can take it", id.object()))
+            }
             _ => Fate::Proxied,
         },
     }

@@ -2,7 +2,12 @@
 //!
 //! Invariants: an endpoint is usable until a probe has said otherwise; the very first probe decides at once; after that
 //! a verdict changes only when `threshold` results in a row contradict it, so an endpoint that flaps faster than that keeps
-//! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first.
+//! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first, and so is one whose last
+//! probes do not agree.
+//!
+//! Behind one address there may be several backends, as behind a node port, some of them dead: its probes succeed and fail by turns. Such an
+//! endpoint is *unsteady*, and where no healthy one is left it is better than none.
+//!
 //! Cost: a few integer operations per probe, 48 bytes per endpoint.
 
 use std::time::{Duration, Instant};
@@ -30,13 +35,6 @@ pub enum Health {
     Unhealthy,
 }
 
-impl Health {
-    /// Whether requests may be sent there: a new endpoint gets them at once.
-    pub fn is_usable(self) -> bool {
-        self != Self::Unhealthy
-    }
-}
-
 /// What one probe came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -52,6 +50,8 @@ pub struct EndpointHealth {
     health: Health,
     /// Results in a row that contradict `health`.
     contradictions: u32,
+    /// What the last probes came to, the latest in the lowest bit; 1 is success.
+    recent: u16,
     /// Probes before it was healthy for the first time; `EARLY` from then on.
     early: u32,
     due: Instant,
@@ -61,12 +61,28 @@ impl EndpointHealth {
     /// An endpoint that has just appeared; its first probe comes soon, at a moment that `random` chooses.
     pub fn new(now: Instant, check: &HealthCheck, random: u64) -> Self {
         let within = check.interval.min(FIRST_WITHIN);
-        Self { health: Health::Unknown, contradictions: 0, early: 0, due: now + within.mul_f64(unit(random)) }
+        Self {
+            health: Health::Unknown,
+            contradictions: 0,
+            recent: 0,
+            early: 0,
+            due: now + within.mul_f64(unit(random)),
+        }
     }
 
     /// What the probes so far come to.
     pub fn health(&self) -> Health {
         self.health
+    }
+
+    /// Whether the last sixteen probes went to and fro.
+    pub fn is_unsteady(&self) -> bool {
+        self.changes() > 1
+    }
+
+    /// How often the last sixteen probes changed from success to failure or back.
+    fn changes(&self) -> u32 {
+        ((self.recent ^ self.recent >> 1) & 0x7fff).count_ones()
     }
 
     /// When the next probe is to start.
@@ -82,9 +98,20 @@ impl EndpointHealth {
         check: &HealthCheck,
         random: u64,
     ) -> Option<Health> {
+        self.recent = match (self.health, outcome) {
+            (Health::Unknown, Outcome::Success) => u16::MAX,
+            (Health::Unknown, Outcome::Failure) => 0,
+            (_, outcome) => self.recent << 1 | u16::from(outcome == Outcome::Success),
+        };
         let changed = self.judge(outcome, check);
         self.early = if self.health == Health::Healthy { EARLY } else { (self.early + 1).min(EARLY) };
-        let interval = if self.early < EARLY { check.interval.min(FIRST_WITHIN) } else { check.interval };
+        let mut interval = check.interval;
+        if self.early < EARLY {
+            interval = interval.min(FIRST_WITHIN);
+        }
+        if self.changes() > 0 {
+            interval = interval.min(check.edge_interval);
+        }
         self.due = next_probe(now, interval, random);
         changed
     }

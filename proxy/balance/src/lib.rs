@@ -16,5 +16,5 @@ mod weighted;
 
 pub use balancer::{Balancer, scramble};
 pub use registry::Registry;
-pub use state::{EndpointKey, EndpointState, InFlight};
+pub use state::{EndpointKey, EndpointState, Fitness, InFlight};
 pub use weighted::{Choice, nearest, weighted, weights_of_nearest};

@@ -1,10 +1,10 @@
-//! The living state of one endpoint of one pool: how many requests are under way there, and whether it may get more.
+//! The living state of one endpoint of one pool: how many requests are under way there, and how fit it is for more.
 //!
 //! Invariant: `in_flight` equals the number of living [`InFlight`] guards. Cost: one relaxed atomic operation each.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use portolan_model::id::PoolId;
 
@@ -17,16 +17,38 @@ pub struct EndpointKey {
     pub address: SocketAddr,
 }
 
+/// Whether an endpoint may get requests, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fitness {
+    /// No.
+    Unfit,
+    /// Where no other one is fit: its probes succeed and fail by turns.
+    Unsteady,
+    /// Yes.
+    Fit,
+}
+
+impl Fitness {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unfit => "unfit",
+            Self::Unsteady => "unsteady",
+            Self::Fit => "fit",
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct EndpointState {
     in_flight: AtomicU32,
-    usable: AtomicBool,
+    fitness: AtomicU8,
 }
 
 impl Default for EndpointState {
     fn default() -> Self {
-        Self { in_flight: AtomicU32::new(0), usable: AtomicBool::new(true) }
+        Self { in_flight: AtomicU32::new(0), fitness: AtomicU8::new(Fitness::Fit as u8) }
     }
 }
 
@@ -42,14 +64,18 @@ impl EndpointState {
         self.in_flight.load(Relaxed)
     }
 
-    /// Whether requests may be sent there; so it is until a probe has said otherwise.
-    pub fn is_usable(&self) -> bool {
-        self.usable.load(Relaxed)
+    /// Whether requests may be sent there; an endpoint is fit until a probe has said otherwise.
+    pub fn fitness(&self) -> Fitness {
+        match self.fitness.load(Relaxed) {
+            0 => Fitness::Unfit,
+            1 => Fitness::Unsteady,
+            _ => Fitness::Fit,
+        }
     }
 
     /// Says what probes came to.
-    pub fn set_usable(&self, usable: bool) {
-        self.usable.store(usable, Relaxed);
+    pub fn set_fitness(&self, fitness: Fitness) {
+        self.fitness.store(fitness as u8, Relaxed);
     }
 }
 
@@ -79,10 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_usable_until_told_otherwise() {
+    fn an_endpoint_is_fit_until_told_otherwise() {
         let state = EndpointState::default();
-        assert!(state.is_usable());
-        state.set_usable(false);
-        assert!(!state.is_usable());
+        assert_eq!(state.fitness(), Fitness::Fit);
+        for fitness in [Fitness::Unfit, Fitness::Unsteady, Fitness::Fit] {
+            state.set_fitness(fitness);
+            assert_eq!(state.fitness(), fitness);
+        }
     }
 }

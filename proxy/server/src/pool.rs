@@ -9,7 +9,7 @@ use foldhash::quality::FixedState;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{WrappedX509, parse_x509};
-use portolan_balance::{Balancer, EndpointKey, EndpointState, Registry};
+use portolan_balance::{Balancer, EndpointKey, EndpointState, Fitness, Registry};
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Endpoint, Pool, PoolTls, Trust};
 use portolan_model::pool::UpstreamProtocol;
@@ -57,6 +57,33 @@ pub(crate) struct EndpointHandle {
     pub(crate) state: Arc<EndpointState>,
 }
 
+/// Which endpoints a try may go to.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidates<'a> {
+    /// How fit they are, at least.
+    fitness: Fitness,
+    /// Not one of these.
+    tried: &'a [SocketAddr],
+}
+
+impl<'a> Candidates<'a> {
+    /// The best first: an endpoint that has not been tried yet; any once more, since behind a node's port another pod answers the next time; then
+    /// those that are unsteady.
+    pub(crate) fn best_first(tried: &'a [SocketAddr]) -> [Self; 4] {
+        let of = |fitness, tried| Self { fitness, tried };
+        [
+            of(Fitness::Fit, tried),
+            of(Fitness::Fit, &[]),
+            of(Fitness::Unsteady, tried),
+            of(Fitness::Unsteady, &[]),
+        ]
+    }
+
+    fn has(&self, endpoint: &EndpointHandle) -> bool {
+        endpoint.state.fitness() >= self.fitness && !self.tried.contains(&endpoint.address)
+    }
+}
+
 impl PoolHandle {
     /// Builds the pool of the plan with what its names resolve to. Endpoints that were known keep their state.
     pub(crate) fn build(
@@ -88,17 +115,15 @@ impl PoolHandle {
         Self { id, plan, endpoints, balancer, group, ca, trusted }
     }
 
-    /// The endpoint for the next try, which has not been tried yet; one that is going away only where no other is left.
-    pub(crate) fn pick(&self, random: u64, tried: &[SocketAddr]) -> Option<usize> {
+    /// The endpoint for the next try; one that is going away only where no other is left.
+    pub(crate) fn pick(&self, random: u64, candidates: Candidates<'_>) -> Option<usize> {
         let pick = |terminating: bool| {
             self.balancer.pick(
                 random,
                 |index| self.endpoints[index].state.in_flight(),
                 |index| {
                     let endpoint = &self.endpoints[index];
-                    endpoint.terminating == terminating
-                        && endpoint.state.is_usable()
-                        && !tried.contains(&endpoint.address)
+                    endpoint.terminating == terminating && candidates.has(endpoint)
                 },
             )
         };
@@ -106,10 +131,8 @@ impl PoolHandle {
     }
 
     /// Whether [`Self::pick`] would find an endpoint. Takes nobody's turn.
-    pub(crate) fn can_pick(&self, tried: &[SocketAddr]) -> bool {
-        self.endpoints.iter().any(|endpoint| {
-            endpoint.weight > 0 && endpoint.state.is_usable() && !tried.contains(&endpoint.address)
-        })
+    pub(crate) fn can_pick(&self, candidates: Candidates<'_>) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.weight > 0 && candidates.has(endpoint))
     }
 
     /// The way to an endpoint, for one try. It is made for each, since it takes a kilobyte: more than all else that is known of

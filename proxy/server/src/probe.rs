@@ -16,7 +16,7 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::HealthCheck as Check;
-use portolan_balance::EndpointState;
+use portolan_balance::{EndpointState, Fitness};
 use portolan_health::{EndpointHealth, Health, Outcome};
 use portolan_model::id::PoolId;
 use portolan_model::plan::{Pool, Update};
@@ -74,7 +74,7 @@ impl Prober {
         let Some(settings) = &pool.plan.health_check else {
             self.pools.remove(id);
             // Whatever probes said last, of this pool or of one of that name before it, nobody says it any more.
-            pool.endpoints.iter().for_each(|endpoint| endpoint.state.set_usable(true));
+            pool.endpoints.iter().for_each(|endpoint| endpoint.state.set_fitness(Fitness::Fit));
             return;
         };
         let same = self.pools.get(id).is_some_and(|probed| same_checks(&probed.plan, &pool.plan));
@@ -131,13 +131,18 @@ async fn probe(
             Ok(Ok(())) => Outcome::Success,
             Ok(Err(_)) | Err(_) => Outcome::Failure,
         };
-        if let Some(verdict) = health.record(Instant::now(), outcome, &settings, shared.random()) {
-            let over = over.lock();
-            if *over {
-                return;
-            }
-            state.set_usable(verdict.is_usable());
-            drop(over);
+        let changed = health.record(Instant::now(), outcome, &settings, shared.random());
+        let over = over.lock();
+        if *over {
+            return;
+        }
+        state.set_fitness(match health.health() {
+            Health::Unknown | Health::Healthy => Fitness::Fit,
+            Health::Unhealthy if health.is_unsteady() => Fitness::Unsteady,
+            Health::Unhealthy => Fitness::Unfit,
+        });
+        drop(over);
+        if let Some(verdict) = changed {
             shared.health_changed(&pool, address, verdict == Health::Healthy);
         }
     }

@@ -21,6 +21,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portolan_balance::{Choice, nearest, weighted};
 use portolan_metrics::Connect;
 use portolan_model::locality::Distance;
+use portolan_model::plan::Route;
 use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
@@ -28,7 +29,7 @@ use crate::context::{Context, FOREVER, Target};
 use crate::deadlines::Deadlines;
 use crate::failure::{Failure, Flag};
 use crate::forward;
-use crate::pool::PoolHandle;
+use crate::pool::{Candidates, PoolHandle};
 use crate::record::{self, Recorder};
 use crate::request::{self, Stop};
 use crate::shared::Shared;
@@ -55,13 +56,25 @@ impl Service {
     }
 
     /// Which action of a route takes the request. On a shared host: by weight among the nearest of the clusters that are not drained and,
-    /// where there are several, answer by themselves or have an endpoint left. What has been sent once is not answered with a redirect.
+    /// where there are several, answer by themselves or have an endpoint for it. What has been sent once is not answered with a redirect.
     /// Another try goes to another cluster where one can take it: what failed may be the way to all of the first.
     fn choose_action(&self, ctx: &Context, target: &Target) -> Option<usize> {
         let route = target.route()?;
         if !target.host.is_shared() {
             return Some(0);
         }
+        let mut candidates = Candidates::best_first(&ctx.tried).into_iter();
+        candidates.find_map(|candidates| self.choose_among(candidates, ctx, target, route))
+    }
+
+    /// See [`Self::choose_action`].
+    fn choose_among(
+        &self,
+        candidates: Candidates<'_>,
+        ctx: &Context,
+        target: &Target,
+        route: &Route,
+    ) -> Option<usize> {
         let snapshot = &ctx.snapshot;
         let alone = route.actions.len() == 1;
         let mut choices: smallvec::SmallVec<[Choice; 8]> = route
@@ -78,7 +91,7 @@ impl Service {
                     alone
                         || action.backends.iter().any(|backend| {
                             let pool = snapshot.pools.get(&backend.pool);
-                            backend.weight > 0 && pool.is_some_and(|pool| pool.can_pick(&ctx.tried))
+                            backend.weight > 0 && pool.is_some_and(|pool| pool.can_pick(candidates))
                         })
                 };
                 let weight = if plan.drain || !can { 0 } else { plan.weight };
@@ -141,12 +154,11 @@ impl Service {
         if !pool.is_trusted() {
             return Err(Failure::new(Flag::NoPool, 500, "the CA bundle of the route's pool is missing"));
         }
-        // Where all were tried in vain, and none for long, once more: behind a node's port another pod answers the next time.
-        let again = || {
-            let waited = ctx.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout);
-            if ctx.tries > 0 && !waited { pool.pick(random, &[]) } else { None }
-        };
-        match pool.pick(random, &ctx.tried).or_else(again) {
+        // Who let it wait would do so again, unless probes vouch for it.
+        let waited = ctx.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout);
+        let rounds = if waited && pool.plan.health_check.is_none() { 1 } else { 4 };
+        let mut candidates = Candidates::best_first(&ctx.tried).into_iter().take(rounds);
+        match candidates.find_map(|candidates| pool.pick(random, candidates)) {
             Some(endpoint) => Ok((pool, endpoint)),
             None => Err(NO_ENDPOINT),
         }

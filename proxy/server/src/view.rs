@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use portolan_balance::Fitness;
 use portolan_certs::Listed;
 use portolan_metrics::PoolEndpoints;
 use portolan_model::id::PoolId;
@@ -33,12 +34,11 @@ impl View {
         self.0.snapshot.load().certificates.listing()
     }
 
-    /// The endpoints of a pool as they are now, resolved names included, and whether each may be used; `None` where there is no such
-    /// pool.
-    pub fn endpoints(&self, pool: &PoolId) -> Option<Vec<(SocketAddr, bool)>> {
+    /// The endpoints of a pool as they are now, resolved names included, and how fit each is; `None` where there is no such pool.
+    pub fn endpoints(&self, pool: &PoolId) -> Option<Vec<(SocketAddr, Fitness)>> {
         let snapshot = self.0.snapshot.load();
         let pool = snapshot.pools.get(pool)?;
-        Some(pool.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.state.is_usable())).collect())
+        Some(pool.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.state.fitness())).collect())
     }
 
     /// Brings the gauges up to date that are read from the snapshot, and gives all metrics in Prometheus' text format.
@@ -51,10 +51,10 @@ impl View {
             .map(|(id, pool)| {
                 let mut counts = PoolEndpoints::default();
                 for endpoint in &pool.endpoints {
-                    let count = match (pool.plan.health_check.is_some(), endpoint.state.is_usable()) {
+                    let count = match (pool.plan.health_check.is_some(), endpoint.state.fitness()) {
                         (false, _) => &mut counts.unknown,
-                        (true, true) => &mut counts.healthy,
-                        (true, false) => &mut counts.unhealthy,
+                        (true, Fitness::Fit) => &mut counts.healthy,
+                        (true, Fitness::Unsteady | Fitness::Unfit) => &mut counts.unhealthy,
                     };
                     *count += 1;
                 }

@@ -15,7 +15,7 @@ use super::path::with_query;
 use super::scalar::{address, host_name, object_name, positive};
 use super::{Convert, Cx, Flaw};
 use crate::field::At;
-use crate::kinds::{self, Endpoint, NodePort, PoolTLS, StatusRange, UpstreamPoolSpec};
+use crate::kinds::{self, Endpoint, GoDuration, NodePort, PoolTLS, StatusRange, UpstreamPoolSpec};
 
 impl Convert for UpstreamPoolSpec {
     fn convert(&self, cx: &mut Cx<'_>) -> Option<Spec> {
@@ -160,13 +160,19 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
             None
         }
     };
-    let interval = cx.check(&at.field("interval"), positive(&spec.interval));
-    if interval
-        .is_some_and(|interval| !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval))
-    {
-        cx.error(&at.field("interval"), format!("{:?} is out of bounds", spec.interval.0)).expected =
-            Some("100ms to 1h".to_owned());
-    }
+    let mut between = |name: &str, text: &GoDuration| {
+        let at = at.field(name);
+        let interval = cx.check(&at, positive(text))?;
+        if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
+            cx.error(&at, format!("{:?} is out of bounds", text.0)).expected = Some("100ms to 1h".to_owned());
+        }
+        Some(interval)
+    };
+    let interval = between("interval", &spec.interval);
+    let edge_interval = match &spec.edge_interval {
+        Some(text) => between("edgeInterval", text),
+        None => interval,
+    };
     let timeout = cx.check(&at.field("timeout"), positive(&spec.timeout));
     for (name, threshold) in
         [("healthyThreshold", spec.healthy_threshold), ("unhealthyThreshold", spec.unhealthy_threshold)]
@@ -179,6 +185,7 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
     Some(HealthCheck {
         probe: probe?,
         interval: interval?,
+        edge_interval: edge_interval?.min(interval?),
         timeout: timeout?,
         healthy_threshold: spec.healthy_threshold,
         unhealthy_threshold: spec.unhealthy_threshold,

@@ -158,6 +158,10 @@ pub struct HealthCheck {
     /// Between probes of one endpoint; `100ms` to `1h`.
     #[serde(default = "five_seconds")]
     pub interval: GoDuration,
+    /// Between probes of an endpoint whose last sixteen do not agree: that it died, or is well again, is known sooner. `interval` without; it can be no
+    /// longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge_interval: Option<GoDuration>,
     /// For one probe.
     #[serde(default = "two_seconds")]
     pub timeout: GoDuration,

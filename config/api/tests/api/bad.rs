@@ -212,7 +212,7 @@ const SPECS: &[(&str, &str, &str)] = &[
     (
         "a health check out of bounds",
         "UpstreamPool",
-        "endpoints: []\nhealthCheck:\n  http: {path: healthz, expectedStatuses: {from: 300, to: 200}}\n  interval: 10ms\n  timeout: 0s",
+        "endpoints: []\nhealthCheck:\n  http: {path: healthz, expectedStatuses: {from: 300, to: 200}}\n  interval: 10ms\n  edgeInterval: 2h\n  timeout: 0s",
     ),
     (
         "a health check whose query no request can carry",

@@ -119,6 +119,7 @@ fn pools_have_one_source_and_sane_defaults() {
         pool("endpoints: []\nhealthCheck: {http: {}}\ntls: {serverName: a.example, caRef: {name: ca}}");
     let check = found.health_check.unwrap();
     assert_eq!((check.interval, check.timeout), (Duration::from_secs(5), Duration::from_secs(2)));
+    assert_eq!(check.edge_interval, check.interval);
     assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (2, 3));
     assert_eq!(check.probe, Probe::Http { path: "/".into(), host: None, expected: 200..400 });
     let Verification::Bundle(bundle) = found.tls.unwrap().verification else { panic!() };

@@ -4,7 +4,7 @@ use super::*;
 use crate::check;
 
 /// Clusters paris and tokyo (of three times the weight), and pools in paris: `up` has an endpoint, `empty` none, `untrusted` an
-/// endpoint whose CA bundle is missing; `down` has one that is not healthy, where health is known. In tokyo there is `up`.
+/// endpoint whose CA bundle is missing; `down` has one that is not healthy and `wavering` one that is unsteady, where health is known. In tokyo there is `up`.
 const FLEET: &str = "
 {apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {name: paris}, spec: {weight: 1, allowedDomains: [{suffix: a.com, sharing: Shared}]}}
 ---
@@ -15,6 +15,8 @@ const FLEET: &str = "
 {apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: up, namespace: tenant-tokyo}, spec: {endpoints: [{address: 10.0.0.2, port: 80}]}}
 ---
 {apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: down, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.9, port: 80}]}}
+---
+{apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: wavering, namespace: tenant-paris}, spec: {endpoints: [{address: 10.0.0.8, port: 80}]}}
 ---
 {apiVersion: portolan.dev/v1alpha1, kind: UpstreamPool, metadata: {name: empty, namespace: tenant-paris}, spec: {endpoints: []}}
 ---
@@ -53,6 +55,13 @@ fn verdicts_are_the_proxy_s() {
         ("its CA bundle is missing", "backends: [{pool: untrusted}]", "", all(NP)),
         ("no endpoints", "backends: [{pool: empty}]", "", all(NH)),
         ("no healthy ones", "backends: [{pool: down}]", "", all(NH)),
+        ("an unsteady one", "backends: [{pool: wavering}]", "", all(OK)),
+        (
+            "an unsteady one of a shared host",
+            "backends: [{pool: wavering}]",
+            "backends: [{pool: gone}]",
+            all(OK),
+        ),
         ("weight 0 alone", "backends: [{pool: up, weight: 0}]", "", all(NP)),
         ("all of weight 0", "backends: [{pool: up, weight: 0}, {pool: down, weight: 0}]", "", all(NP)),
         ("one of weight 0", "backends: [{pool: up, weight: 2}, {pool: gone, weight: 0}]", "", all(OK)),
@@ -98,12 +107,16 @@ fn verdicts_are_the_proxy_s() {
             Some(
                 pool.endpoints
                     .iter()
-                    .map(|it| (it.address, !it.address.to_string().contains(".9:")))
+                    .map(|it| match it.address.to_string().as_str() {
+                        "10.0.0.8:80" => (it.address, Fitness::Unsteady),
+                        "10.0.0.9:80" => (it.address, Fitness::Unfit),
+                        _ => (it.address, Fitness::Fit),
+                    })
                     .collect(),
             )
         };
         assert_eq!(said(&explain(plan, &request, &[], health)), expected, "{say}");
-        if !paris.contains("down") {
+        if !paris.contains("down") && !paris.contains("wavering") {
             assert_eq!(said(&explain(plan, &request, &[], |_| None)), expected, "{say}, health unknown");
         }
     }

@@ -236,6 +236,7 @@ fn pool_tls(server_name: String, verify: Verification<'_>) -> PoolTLS {
 fn health_check(path: Option<&str>) -> HealthCheck {
     let check = HealthCheck {
         interval: GoDuration("2s".to_owned()),
+        edge_interval: Some(GoDuration("500ms".to_owned())),
         timeout: GoDuration("1s".to_owned()),
         healthy_threshold: 2,
         unhealthy_threshold: 2,

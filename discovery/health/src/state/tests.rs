@@ -5,10 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+const EDGE: Duration = Duration::from_millis(500);
+
 fn check(healthy: u32, unhealthy: u32) -> HealthCheck {
     HealthCheck {
         probe: Probe::Tcp,
         interval: Duration::from_secs(5),
+        edge_interval: EDGE,
         timeout: Duration::from_secs(1),
         healthy_threshold: healthy,
         unhealthy_threshold: unhealthy,
@@ -54,14 +57,39 @@ fn results_in_a_row_change_the_verdict() {
 }
 
 #[test]
-fn a_new_endpoint_is_usable_until_probed_bad() {
+fn nothing_is_known_of_a_new_endpoint_until_it_is_probed() {
     let (now, check) = (Instant::now(), check(2, 3));
     let mut endpoint = EndpointHealth::new(now, &check, 7);
     assert_eq!(endpoint.health(), Health::Unknown);
-    assert!(endpoint.health().is_usable());
     let later = now + Duration::from_secs(1);
     assert_eq!(endpoint.record(later, Outcome::Failure, &check, 7), Some(Health::Unhealthy));
-    assert!(!endpoint.health().is_usable());
+}
+
+#[test]
+fn an_endpoint_whose_probes_go_to_and_fro_is_unsteady() {
+    for (results, unsteady) in [
+        ("", false),
+        ("+", false),
+        ("-", false),
+        ("+++++++++", false),
+        ("---------", false),
+        ("+++++--", false),
+        ("--+++", false),
+        ("+++-+", true),
+        ("+++--+--", true),
+        ("-+-", true),
+        ("-+--------------", true),
+        ("-+---------------", false),
+        ("+-+++++++++++++++", false),
+    ] {
+        let (now, check) = (Instant::now(), check(2, 2));
+        let mut endpoint = EndpointHealth::new(now, &check, 0);
+        for result in results.chars() {
+            let outcome = if result == '+' { Outcome::Success } else { Outcome::Failure };
+            endpoint.record(now, outcome, &check, 0);
+        }
+        assert_eq!(endpoint.is_unsteady(), unsteady, "{results}");
+    }
 }
 
 #[test]
@@ -85,6 +113,7 @@ fn the_first_probe_comes_soon_and_spread() {
 fn an_endpoint_that_was_not_healthy_yet_is_probed_often() {
     let (start, mut check) = (Instant::now(), check(2, 3));
     check.interval = Duration::from_secs(60);
+    check.edge_interval = check.interval;
     let mut endpoint = EndpointHealth::new(start, &check, 0);
     for (second, outcome) in
         [Outcome::Failure, Outcome::Failure, Outcome::Success, Outcome::Success].into_iter().enumerate()
@@ -94,8 +123,26 @@ fn an_endpoint_that_was_not_healthy_yet_is_probed_often() {
     }
     assert_eq!(endpoint.health(), Health::Healthy);
     let now = endpoint.due();
-    endpoint.record(now, Outcome::Failure, &check, 0);
+    endpoint.record(now, Outcome::Success, &check, 0);
     assert!(endpoint.due() - now >= Duration::from_secs(54), "it was healthy once");
+}
+
+/// Regression: an endpoint whose link was cut got requests for longer than five seconds with an interval of two.
+#[test]
+fn an_endpoint_whose_probes_do_not_agree_is_probed_often() {
+    let (mut now, mut check) = (Instant::now(), check(2, 2));
+    check.interval = Duration::from_secs(2);
+    let mut endpoint = EndpointHealth::new(now, &check, u64::MAX);
+    let mut waits = String::new();
+    for result in "++----------------++++++++++++++++".chars() {
+        let outcome = if result == '+' { Outcome::Success } else { Outcome::Failure };
+        endpoint.record(now, outcome, &check, u64::MAX);
+        let wait = (endpoint.due() - now).as_secs_f64();
+        waits.push(if (wait - 2.2).abs() < 0.01 { 'i' } else { 'e' });
+        assert!((wait - 2.2).abs() < 0.01 || (wait - 0.55).abs() < 0.01, "{wait} s after {waits}");
+        now = endpoint.due();
+    }
+    assert_eq!(waits, "iieeeeeeeeeeeeeeeieeeeeeeeeeeeeeei");
 }
 
 /// The naive rule, over the whole history: the verdict is the last one for which enough results in a row spoke.
@@ -139,7 +186,10 @@ proptest! {
             prop_assert_eq!(changed.is_some(), before != endpoint.health());
             let wait = endpoint.due() - now;
             let was_healthy = (1..=end).any(|end| oracle(&results[..end], healthy, unhealthy) == Health::Healthy);
-            let interval = if was_healthy || end >= 10 { check.interval } else { FIRST_WITHIN };
+            let mut interval = if was_healthy || end >= 10 { check.interval } else { FIRST_WITHIN };
+            if results[end.saturating_sub(16)..end].iter().any(|result| *result != results[end - 1]) {
+                interval = interval.min(check.edge_interval);
+            }
             prop_assert!(wait >= interval.mul_f64(0.899) && wait <= interval.mul_f64(1.101));
         }
     }

@@ -24,6 +24,7 @@ fn settings(timeout: Duration) -> HealthCheck {
         timeout,
         healthy_threshold: 1,
         unhealthy_threshold: 1,
+        edge_interval: Duration::from_secs(3600),
         port: None,
     }
 }
@@ -119,7 +120,7 @@ async fn each_http2_probe_has_a_connection_of_its_own_that_is_closed() {
 }
 
 #[tokio::test]
-async fn without_a_health_check_every_endpoint_is_usable() {
+async fn without_a_health_check_every_endpoint_is_fit() {
     portolan_certs::install_provider().unwrap();
     let metrics = Arc::new(Metrics::new(1, &[], "0.0.0").unwrap());
     let mut builder = SnapshotBuilder::new(Arc::default(), Arc::clone(&metrics), 0).unwrap();
@@ -134,16 +135,17 @@ async fn without_a_health_check_every_endpoint_is_usable() {
         snapshot
     };
     let address = "127.0.0.1:1".parse().unwrap();
-    let usable = |snapshot: &Snapshot| snapshot.pools.get(&id()).unwrap().endpoints[0].state.is_usable();
+    let fit =
+        |snapshot: &Snapshot| snapshot.pools.get(&id()).unwrap().endpoints[0].state.fitness() == Fitness::Fit;
     let checked = || Some(plan(address, Some(settings(Duration::from_secs(1)))));
 
     // A request under way keeps the state of the endpoint while the pool is gone.
     let held = apply(1, checked());
-    held.pools.get(&id()).unwrap().endpoints[0].state.set_usable(false);
+    held.pools.get(&id()).unwrap().endpoints[0].state.set_fitness(Fitness::Unfit);
     apply(2, None);
-    assert!(usable(&apply(3, Some(plan(address, None)))), "the pool was removed and made anew");
+    assert!(fit(&apply(3, Some(plan(address, None)))), "the pool was removed and made anew");
 
     let checked = apply(4, checked());
-    checked.pools.get(&id()).unwrap().endpoints[0].state.set_usable(false);
-    assert!(usable(&apply(5, Some(plan(address, None)))), "the health check was removed");
+    checked.pools.get(&id()).unwrap().endpoints[0].state.set_fitness(Fitness::Unfit);
+    assert!(fit(&apply(5, Some(plan(address, None)))), "the health check was removed");
 }

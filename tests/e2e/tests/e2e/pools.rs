@@ -65,7 +65,7 @@ fn a_failed_connect_tries_another_endpoint() {
     assert_eq!(line["status"], 200);
 }
 
-/// A node's port leads to another pod the next time, so the only endpoint is tried again; not after a timeout, for which the client has waited.
+/// A node's port leads to another pod the next time, so the only endpoint is tried again; not after a timeout, unless probes vouch for it.
 #[test]
 fn a_failed_connect_is_tried_again_where_no_other_endpoint_is() {
     let tls = "tls: {serverName: web.test, insecureSkipVerify: true}\n";
@@ -214,6 +214,40 @@ fn health_checks_take_an_endpoint_out_and_back() {
         (portolan.get("tcp.paris.lb.test", "/").send().status == 200).then_some(())
     });
     assert_eq!(echo.address(), comes_and_goes);
+}
+
+/// Behind a node's port some pods may be dead and others alive, and its probes fail and succeed by turns.
+#[test]
+fn an_unsteady_endpoint_is_used_where_no_other_is_fit() {
+    let probes = AtomicUsize::new(0);
+    let unsteady = RawUpstream::start(move |mut client, _| {
+        while let Some(head) = client.head() {
+            let ill = head.starts_with("GET /healthz ") && probes.fetch_add(1, Ordering::SeqCst) % 3 < 2;
+            let status = if ill { "503 Service Unavailable" } else { "200 OK" };
+            client.send(format!("HTTP/1.1 {status}\r\nx-upstream: unsteady\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let steady = Echo::start("steady");
+    let check = "healthCheck: {http: {path: /healthz}, interval: 100ms, timeout: 1s, healthyThreshold: 2, unhealthyThreshold: 2}\n";
+    let portolan =
+        Portolan::start(&[("fleet.yaml", web(&pool("paris", "web", &[unsteady.address()], check)))]);
+    let unhealthy =
+        || portolan.metric("portolan_pool_endpoints{health=\"unhealthy\",pool=\"tenant-paris/web\"}");
+    eventually("it counts as unhealthy", || (unhealthy() == Some(1.0)).then_some(()));
+    let mut client = portolan.raw();
+    eventually("it is used", || (shares(&mut client, WEB, 1) == one("unsteady", 1)).then_some(()));
+    let verdict = portolan.admin_json(&format!("/explain?url=http://{WEB}/"));
+    assert_eq!(verdict["outcome"], "proxied", "{verdict}");
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(shares(&mut client, WEB, 10), one("unsteady", 10));
+    }
+    assert_eq!(unhealthy(), Some(1.0));
+
+    portolan.apply("fleet.yaml", &web(&pool("paris", "web", &[unsteady.address(), steady.address()], check)));
+    eventually("the other takes all", || (shares(&mut client, WEB, 20) == one("steady", 20)).then_some(()));
+    steady.set_healthy(false);
+    eventually("it is used again", || (shares(&mut client, WEB, 20) == one("unsteady", 20)).then_some(()));
 }
 
 fn slice(name: &str, endpoints: &[(SocketAddr, &str)]) -> String {

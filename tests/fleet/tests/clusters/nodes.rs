@@ -1,4 +1,4 @@
-//! Under load: nodes come and go, and fall silent; a link is cut.
+//! Under load: nodes come and go, are cordoned, fall silent, die; a link is cut.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 use portolan_fleet::{App, Load, Report, World, pause};
 use portolan_rig::{Cluster, Node};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::slow::{RATE, Subject};
 use crate::stage::{LONG, remove};
 use crate::witness::{access_log, in_time, none_later};
 
-/// After this time a dead endpoint gets no new request: two probes fail, each after an interval of 2.2 s at most and in 1 s.
-const FORGOTTEN: Duration = Duration::from_millis(6500);
+/// After this time a dead endpoint gets no new request.
+const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// P06: nodes are added and removed, as planned: one, three, one.
 pub(crate) async fn nodes_come_and_go(world: &World) -> Result<()> {
@@ -58,6 +58,59 @@ pub(crate) async fn a_node_is_not_ready(world: &World) -> Result<()> {
     println!("not ready: {}", none_later(&log, &[node.address().into()], left, Duration::ZERO)?);
     ensure!(silent.good > before.good + 1000, "{silent}");
     subject.end_whole("a node not ready, its pods alive").await
+}
+
+/// A node is cordoned; then one loses its power. Two applications: the nodes' ports of one lead to pods of all nodes, those of the other to the
+/// node's own alone. Of the first, the living node goes on sending every other connection to dead pods, until Kubernetes takes note of the death:
+/// those are lost where no try came to a living pod. The rig takes note after six seconds; by default it is forty, for which a kube-proxy that
+/// stands still stands in.
+pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()> {
+    let paris = world.cluster("paris")?;
+    let client = paris.client().await?;
+    let node = paris.node(2)?;
+    let any = Subject::start(world, "mortal", 4).await?;
+    let app = App::new("mortal-local").replicas(4);
+    let app = app.service(json!({"type": "NodePort", "externalTrafficPolicy": "Local"}));
+    let local = Subject::of(world, "mortal-local", app).await?;
+    node.cordon(&client).await?;
+    pause(Duration::from_secs(3)).await;
+    node.uncordon(&client).await?;
+    pause(Duration::from_secs(2)).await;
+    for subject in [&any, &local] {
+        let cordoned = subject.load.so_far();
+        ensure!(cordoned.failed.is_empty(), "{} cordoned: {cordoned}", subject.host);
+    }
+
+    let deaths = [&any, &local].map(|subject| Death::now(&subject.load));
+    // Without power a machine forwards nothing either.
+    node.link().cut()?;
+    node.kill()?;
+    paris.node(1)?.proxy().pause()?;
+    pause(Duration::from_secs(40)).await;
+    paris.node(1)?.proxy().resume()?;
+    // A kube-proxy and health checks take some seconds.
+    pause(Duration::from_secs(5)).await;
+    let late = any.load.elapsed();
+    pause(Duration::from_secs(5)).await;
+    let mut logs = Vec::new();
+    for (subject, death) in [&any, &local].into_iter().zip(&deaths) {
+        logs.push(access_log(world, &subject.host, death.time).await?);
+    }
+    node.link().heal()?;
+    node.start()?;
+    back(paris, &node).await?;
+    let any = any.end("a node killed, all pods behind each port").await?;
+    let local = local.end("a node killed, externalTrafficPolicy: Local").await?;
+    let dead = [node.address().into()];
+    println!("Local: {}", none_later(&logs[1], &dead, deaths[1].time, FORGOTTEN)?);
+    deaths[1].is_over(&local)?;
+    // Its other tries are at the living node.
+    logs[0].iter_mut().for_each(|request| request.retried = false);
+    println!("all pods: {}", none_later(&logs[0], &dead, deaths[0].time, FORGOTTEN)?);
+    let lost = any.failed.len();
+    println!("all pods: {lost} lost until Kubernetes knew, {} after", any.failed_after(late));
+    ensure!(any.failed_after(late) == 0, "{any}");
+    Ok(())
 }
 
 /// A link is cut for a minute: requests to that cluster fail while it is, and no longer; a shared host goes on at the other.

@@ -10,7 +10,9 @@ pub(crate) use crate::agents::{a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
 pub(crate) use crate::large::a_thousand_services;
-pub(crate) use crate::nodes::{a_link_is_cut, a_node_is_not_ready, nodes_come_and_go};
+pub(crate) use crate::nodes::{
+    a_link_is_cut, a_node_is_cordoned_and_one_dies, a_node_is_not_ready, nodes_come_and_go,
+};
 pub(crate) use crate::proxies::{
     a_proxy_starts_without_the_api_server, proxies_are_rolled, proxies_come_and_go,
 };
@@ -18,9 +20,6 @@ use crate::stage::remove;
 pub(crate) use crate::tenants::a_quota_stands_behind_the_limit;
 
 pub(crate) const RATE: u32 = 200;
-
-/// After this time a dead endpoint gets no new request.
-const FORGOTTEN: Duration = Duration::from_secs(5);
 
 /// An application under load.
 pub(crate) struct Subject<'w> {
@@ -32,7 +31,11 @@ pub(crate) struct Subject<'w> {
 
 impl<'w> Subject<'w> {
     pub(crate) async fn start(world: &'w World, name: &str, replicas: u32) -> Result<Self> {
-        let app = App::new(name).replicas(replicas);
+        Self::of(world, name, App::new(name).replicas(replicas)).await
+    }
+
+    /// An application of that name.
+    pub(crate) async fn of(world: &'w World, name: &str, app: App) -> Result<Self> {
         let kubectl = world.kubectl("paris")?;
         kubectl.apply(&app.manifests()).await?;
         kubectl.run(&["rollout", "status", "--timeout=60s", &format!("deployment/{name}")]).await?;
@@ -45,7 +48,7 @@ impl<'w> Subject<'w> {
         Ok(Self { world, app, host, load })
     }
 
-    async fn end(self, what: &str) -> Result<Report> {
+    pub(crate) async fn end(self, what: &str) -> Result<Report> {
         pause(Duration::from_secs(2)).await;
         let report = self.load.stop().await?;
         println!("{what}: {report}");
@@ -69,35 +72,6 @@ pub(crate) async fn pods_are_rolled(world: &World) -> Result<()> {
         paris.run(&["rollout", "status", "--timeout=120s", "deployment/rolled"]).await?;
     }
     subject.end_whole("two rolling restarts of the pods").await
-}
-
-pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()> {
-    let paris = world.cluster("paris")?;
-    let client = paris.client().await?;
-    let node = paris.node(2)?;
-    let subject = Subject::start(world, "mortal", 3).await?;
-    node.cordon(&client).await?;
-    pause(Duration::from_secs(3)).await;
-    node.uncordon(&client).await?;
-    pause(Duration::from_secs(2)).await;
-    let cordoned = subject.load.so_far();
-    ensure!(cordoned.failed.is_empty(), "cordoned: {cordoned}");
-
-    let began = Instant::now();
-    node.kill()?;
-    pause(Duration::from_secs(20)).await;
-    let after = subject.load.so_far();
-    node.start()?;
-    node.ready(&client).await?;
-    let report = subject.end("a node killed").await?;
-    let start = after.failed.first().map_or(Duration::ZERO, |(at, _)| *at);
-    ensure!(report.failed_after(start + FORGOTTEN) == 0, "{report}");
-    println!(
-        "lost with the node: {}, all within {FORGOTTEN:?} of {:?}",
-        report.failed.len(),
-        began.elapsed()
-    );
-    Ok(())
 }
 
 pub(crate) async fn a_controller_fails_over(world: &World) -> Result<()> {
