@@ -14,7 +14,7 @@ use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::route::Scheme;
 use smallvec::SmallVec;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Flag};
 use crate::info::{ConnInfo, Incoming};
 use crate::pool::PoolHandle;
 use crate::record::{self, Recorder};
@@ -65,7 +65,7 @@ pub(crate) struct Context {
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) tries: usize,
-    /// Endpoints that are not to be tried again.
+    /// Endpoints that were tried and failed.
     pub(crate) tried: SmallVec<[SocketAddr; 4]>,
     /// The next try must not take an idle connection.
     pub(crate) wants_fresh: bool,
@@ -165,6 +165,11 @@ impl Context {
     /// Whether one of its deadlines has passed.
     pub(crate) fn is_late(&self) -> bool {
         self.watch().is_some_and(|watch| watch.late().is_some())
+    }
+
+    /// Whether the last try let the client wait in vain.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout)
     }
 
     /// What the request's rule does with it.

@@ -62,25 +62,31 @@ pub(crate) struct EndpointHandle {
 pub(crate) struct Candidates<'a> {
     /// How fit they are, at least.
     fitness: Fitness,
-    /// Not one of these.
+    /// Those that were tried and failed.
     tried: &'a [SocketAddr],
+    /// Whether these count too.
+    again: bool,
+    /// Whether the last of them let the client wait.
+    waited: bool,
 }
 
 impl<'a> Candidates<'a> {
-    /// The best first: an endpoint that has not been tried yet; any once more, since behind a node's port another pod answers the next time; then
-    /// those that are unsteady.
-    pub(crate) fn best_first(tried: &'a [SocketAddr]) -> [Self; 4] {
-        let of = |fitness, tried| Self { fitness, tried };
-        [
-            of(Fitness::Fit, tried),
-            of(Fitness::Fit, &[]),
-            of(Fitness::Unsteady, tried),
-            of(Fitness::Unsteady, &[]),
-        ]
+    /// The best first: one that was not tried yet; then any once more, since behind a node's port another pod answers the next time.
+    pub(crate) fn best_first(tried: &'a [SocketAddr], waited: bool) -> impl Iterator<Item = Self> {
+        let of = move |fitness, again| Self { fitness, tried, again, waited };
+        let rounds = [
+            of(Fitness::Fit, false),
+            of(Fitness::Unsteady, false),
+            of(Fitness::Fit, true),
+            of(Fitness::Unsteady, true),
+        ];
+        rounds.into_iter().take(if tried.is_empty() { 2 } else { 4 })
     }
 
-    fn has(&self, endpoint: &EndpointHandle) -> bool {
-        endpoint.state.fitness() >= self.fitness && !self.tried.contains(&endpoint.address)
+    fn has(&self, pool: &PoolHandle, endpoint: &EndpointHandle) -> bool {
+        // Who let the client wait would do so again, for as long as nobody looks after it.
+        let again = self.again && !(self.waited && pool.plan.health_check.is_none());
+        endpoint.state.fitness() >= self.fitness && (again || !self.tried.contains(&endpoint.address))
     }
 }
 
@@ -123,7 +129,7 @@ impl PoolHandle {
                 |index| self.endpoints[index].state.in_flight(),
                 |index| {
                     let endpoint = &self.endpoints[index];
-                    endpoint.terminating == terminating && candidates.has(endpoint)
+                    endpoint.terminating == terminating && candidates.has(self, endpoint)
                 },
             )
         };
@@ -132,7 +138,7 @@ impl PoolHandle {
 
     /// Whether [`Self::pick`] would find an endpoint. Takes nobody's turn.
     pub(crate) fn can_pick(&self, candidates: Candidates<'_>) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.weight > 0 && candidates.has(endpoint))
+        self.endpoints.iter().any(|endpoint| endpoint.weight > 0 && candidates.has(self, endpoint))
     }
 
     /// The way to an endpoint, for one try. It is made for each, since it takes a kilobyte: more than all else that is known of

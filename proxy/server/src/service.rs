@@ -63,8 +63,8 @@ impl Service {
         if !target.host.is_shared() {
             return Some(0);
         }
-        let mut candidates = Candidates::best_first(&ctx.tried).into_iter();
-        candidates.find_map(|candidates| self.choose_among(candidates, ctx, target, route))
+        let mut rounds = Candidates::best_first(&ctx.tried, ctx.has_waited());
+        rounds.find_map(|candidates| self.choose_among(candidates, ctx, target, route))
     }
 
     /// See [`Self::choose_action`].
@@ -154,11 +154,8 @@ impl Service {
         if !pool.is_trusted() {
             return Err(Failure::new(Flag::NoPool, 500, "the CA bundle of the route's pool is missing"));
         }
-        // Who let it wait would do so again, unless probes vouch for it.
-        let waited = ctx.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout);
-        let rounds = if waited && pool.plan.health_check.is_none() { 1 } else { 4 };
-        let mut candidates = Candidates::best_first(&ctx.tried).into_iter().take(rounds);
-        match candidates.find_map(|candidates| pool.pick(random, candidates)) {
+        let mut rounds = Candidates::best_first(&ctx.tried, ctx.has_waited());
+        match rounds.find_map(|candidates| pool.pick(random, candidates)) {
             Some(endpoint) => Ok((pool, endpoint)),
             None => Err(NO_ENDPOINT),
         }

@@ -158,8 +158,8 @@ pub struct HealthCheck {
     /// Between probes of one endpoint; `100ms` to `1h`.
     #[serde(default = "five_seconds")]
     pub interval: GoDuration,
-    /// Between probes of an endpoint whose last sixteen do not agree: that it died, or is well again, is known sooner. `interval` without; it can be no
-    /// longer.
+    /// Between probes of an endpoint whose last sixteen do not agree: that it died, or is well again, is known sooner. `100ms` to `1h`; `interval` without,
+    /// and where it is longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge_interval: Option<GoDuration>,
     /// For one probe.

@@ -306,6 +306,36 @@ fn the_nearest_clusters_of_a_shared_host_take_it() {
     all_go_to("paris");
 }
 
+/// A cluster whose endpoints are unsteady takes a shared host where no other has a fit one, however near it is.
+#[test]
+fn an_unsteady_cluster_takes_a_shared_host_where_no_other_can() {
+    let (paris, tokyo) = (crate::pools::unsteady(), Echo::start("tokyo"));
+    let check = "healthCheck: {http: {path: /healthz}, interval: 100ms, timeout: 1s, healthyThreshold: 2, unhealthyThreshold: 1}\n";
+    let mut fleet = String::new();
+    for (name, region, address) in [("paris", "eu", paris.address()), ("tokyo", "ap", tokyo.address())] {
+        let spec = format!(
+            "allowedDomains: [{{suffix: app.test, sharing: Shared}}]\nlocality: {{region: {region}}}\n"
+        );
+        fleet += &cluster(name, &spec);
+        fleet += &load_balancer(name, "app", "www.app.test", "web");
+        fleet += &pool(name, "web", &[address], check);
+    }
+    let portolan = Setup::new().spec("locality: {region: eu}\n").manifest("fleet.yaml", fleet).start();
+    let mut client = portolan.raw();
+    let all = |name: &str| BTreeMap::from([(name.to_owned(), 40)]);
+    let mut all_go_to = |name: &str| {
+        eventually(name, || (shares(&mut client, "www.app.test", 40) == all(name)).then_some(()))
+    };
+    all_go_to("tokyo");
+    tokyo.set_healthy(false);
+    all_go_to("unsteady");
+    let verdict = portolan.admin_json("/explain?url=http://www.app.test/");
+    let share = |at: usize| verdict["clusters"][at]["share"].as_f64();
+    assert_eq!((share(0), share(1)), (Some(1.0), Some(0.0)), "{verdict}");
+    tokyo.set_healthy(true);
+    all_go_to("tokyo");
+}
+
 #[test]
 fn sharing_takes_two() {
     let (paris, tokyo) = (Echo::start("paris"), Echo::start("tokyo"));

@@ -65,22 +65,30 @@ fn a_failed_connect_tries_another_endpoint() {
     assert_eq!(line["status"], 200);
 }
 
-/// A node's port leads to another pod the next time, so the only endpoint is tried again; not after a timeout, unless probes vouch for it.
+/// A node's port leads to another pod the next time, so the only endpoint is tried again; not after a timeout, unless its pool is probed.
 #[test]
 fn a_failed_connect_is_tried_again_where_no_other_endpoint_is() {
     let tls = "tls: {serverName: web.test, insecureSkipVerify: true}\n";
     let policy = "---\napiVersion: portolan.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: brief, namespace: tenant-paris}\nspec:\n  \
                   targetRefs: [{kind: HTTPLoadBalancer, name: web}]\n  timeouts: {connect: 300ms}\n";
-    for (what, status, connections) in [("closed", 502, 3), ("silent", 504, 1)] {
+    let other = Echo::start("other");
+    let check = format!("healthCheck: {{tcp: {{}}, port: {}}}\n", other.address().port());
+    for (what, check, status, connections) in
+        [("closed", "", 502, 3), ("silent", "", 504, 1), ("silent", &*check, 504, 3)]
+    {
         let upstream = RawUpstream::start(move |mut client, _| {
             if what == "silent" {
                 let _ = client.rest();
             }
         });
-        let text = web(&pool("paris", "web", &[upstream.address()], tls)) + policy;
+        let text = web(&pool("paris", "web", &[upstream.address()], &format!("{tls}{check}"))) + policy;
         let portolan = Portolan::start(&[("fleet.yaml", text)]);
         let reply = portolan.get(WEB, "/").send();
-        assert_eq!((reply.status, upstream.connections()), (status, connections), "{what}: {reply:?}");
+        assert_eq!(
+            (reply.status, upstream.connections()),
+            (status, connections),
+            "{what}, {check}: {reply:?}"
+        );
     }
 }
 
@@ -216,17 +224,22 @@ fn health_checks_take_an_endpoint_out_and_back() {
     assert_eq!(echo.address(), comes_and_goes);
 }
 
-/// Behind a node's port some pods may be dead and others alive, and its probes fail and succeed by turns.
-#[test]
-fn an_unsteady_endpoint_is_used_where_no_other_is_fit() {
+/// An upstream whose probes at `/healthz` fail twice and succeed once, by turns.
+pub(crate) fn unsteady() -> RawUpstream {
     let probes = AtomicUsize::new(0);
-    let unsteady = RawUpstream::start(move |mut client, _| {
+    RawUpstream::start(move |mut client, _| {
         while let Some(head) = client.head() {
             let ill = head.starts_with("GET /healthz ") && probes.fetch_add(1, Ordering::SeqCst) % 3 < 2;
             let status = if ill { "503 Service Unavailable" } else { "200 OK" };
             client.send(format!("HTTP/1.1 {status}\r\nx-upstream: unsteady\r\nContent-Length: 0\r\n\r\n"));
         }
-    });
+    })
+}
+
+/// Behind a node's port some pods may be dead and others alive, and its probes fail and succeed by turns.
+#[test]
+fn an_unsteady_endpoint_is_used_where_no_other_is_fit() {
+    let unsteady = unsteady();
     let steady = Echo::start("steady");
     let check = "healthCheck: {http: {path: /healthz}, interval: 100ms, timeout: 1s, healthyThreshold: 2, unhealthyThreshold: 2}\n";
     let portolan =

@@ -125,6 +125,8 @@ pub(crate) struct Logged {
     pub(crate) began: Timestamp,
     pub(crate) upstream: Option<IpAddr>,
     pub(crate) retried: bool,
+    /// What the library made of its failure, if it failed.
+    pub(crate) detail: String,
     pub(crate) line: String,
 }
 
@@ -147,6 +149,7 @@ pub(crate) async fn access_log(world: &World, host: &str, since: Timestamp) -> R
             began: ended - SignedDuration::from_secs_f64(took / 1000.0),
             upstream: upstream.map(|upstream| upstream.ip()),
             retried: !request["retries"].is_null(),
+            detail: request["detail"].as_str().unwrap_or_default().to_owned(),
             line: line.to_owned(),
         });
     }
