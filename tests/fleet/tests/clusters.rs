@@ -132,6 +132,7 @@ fn main() -> ExitCode {
             a_link_is_cut,
             rules_are_edited,
             a_thousand_services,
+            a_cluster_joins_as_another_and_leaves,
             a_quota_stands_behind_the_limit,
             changes_arrive,
         }

@@ -118,6 +118,15 @@ pub(crate) async fn services_of_all_kinds(world: &World) -> Result<()> {
     refused(&paris, "Ingress", "nobody", "selector").await?;
     paris.run(&["delete", "ingress,service", "nobody"]).await?;
 
+    let app = App::new("bucket");
+    let mut ingress = app.ingress();
+    let resource = json!({"resource": {"apiGroup": "k8s.example", "kind": "StorageBucket", "name": "icons"}});
+    ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource;
+    paris.apply(&ingress.to_string()).await?;
+    refused(&paris, "Ingress", "bucket", "StorageBucket").await?;
+    unavailable(world.address().await?, "bucket.paris.lb.example.net", &[500]).await?;
+    paris.run(&["delete", "ingress", "bucket"]).await?;
+
     // A Service that is not there, or has not that port.
     let app = App::new("missing").replicas(1);
     paris.apply(&app.ingress().to_string()).await?;

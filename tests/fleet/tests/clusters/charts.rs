@@ -174,6 +174,14 @@ pub(crate) async fn images_come_from_where_values_say(world: &World) -> Result<(
     Ok(())
 }
 
+fn listeners(of: [(&str, u16); 2]) -> String {
+    let one = |(at, (name, port)): (usize, (&str, u16))| {
+        let it = format!("proxySettings.listeners[{at}]");
+        format!("{it}.name={name},{it}.port={port},{it}.protocol=HTTP")
+    };
+    of.into_iter().enumerate().map(one).collect::<Vec<_>>().join(",")
+}
+
 /// A value that is misspelt, or of another kind than it should be, is an error that names it.
 pub(crate) async fn a_wrong_value_is_named(world: &World) -> Result<()> {
     for (chart, value, named) in [
@@ -190,6 +198,11 @@ pub(crate) async fn a_wrong_value_is_named(world: &World) -> Result<()> {
         ("portolan", "proxy.state.hostPath=state", "'/proxy/state/hostPath'"),
         ("portolan", "proxySettings.listeners[0].port=0", "'/proxySettings/listeners/0/port'"),
         ("portolan", "service.type=ClusterIP", "'/service/type'"),
+        ("portolan", "proxy.drainDelaySeconds=60", "proxy.drainDelaySeconds must be less"),
+        ("portolan", "proxySettings.spec.lbDomain=lb.example.net", "proxySettings.spec.lbDomain is not read"),
+        ("portolan", &listeners([("a", 80), ("a", 81)]), "a, port 81: the name or the port stands twice"),
+        ("portolan", &listeners([("a", 80), ("b", 80)]), "b, port 80: the name or the port stands twice"),
+        ("portolan", &listeners([("a", 80), ("b", 9902)]), "b, port 9902: the proxy's own"),
         ("portolan", "prometheusRule.silentAfterSeconds=60", "'/prometheusRule/silentAfterSeconds'"),
         ("portolan", "proxy.podLabels.team=7", "'/proxy/podLabels/team'"),
         ("portolan-agent", "replicas=two", "'/replicas'"),

@@ -193,7 +193,9 @@ pub(crate) async fn forged_origins_take_nothing(world: &World) -> Result<()> {
 pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<()> {
     let (lb, tokyo) = (world.kubectl("lb")?, world.kubectl("tokyo")?);
     // Of one age, which ends with a second, the first by name comes first.
-    let apps = ["allowed", "beyond"].map(|name| App::new(name).replicas(1));
+    let hosts = ["first.limits.example.com", "second.limits.example.com"];
+    let beyond = App::new("beyond").replicas(1).host(hosts[0]).host(hosts[1]);
+    let apps = [App::new("allowed").replicas(1), beyond];
     let limit = |limits: Value| json!({"spec": {"limits": limits}}).to_string();
     let set = async |limits: Value| {
         lb.run(&["patch", "clusters.portolan.dev", "tokyo", "--type=merge", "-p", &limit(limits)]).await
@@ -212,6 +214,35 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     set(Value::Null).await?;
     world.served("beyond.tokyo.lb.example.net", "beyond").await?;
     world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "True").await?;
+    // Whatever is limited, the oldest stays, and so does what the Cluster says of it.
+    for (limits, kind, name) in [
+        (json!({"routes": 1}), "httploadbalancer", "ingress.default.beyond"),
+        (json!({"hosts": 1}), "httploadbalancer", "ingress.default.beyond"),
+        (json!({"endpoints": 2}), "upstreampool", "service.default.beyond.80"),
+    ] {
+        for host in hosts {
+            world.served(host, "beyond").await?;
+        }
+        set(limits.clone()).await?;
+        let what = format!("{name} to be beyond {limits}");
+        let told = wait::until(&what, LONG, || async {
+            let object = lb.get(&[kind, name, "-n", "tenant-tokyo"]).await.ok()?;
+            let conditions = object["status"]["conditions"].as_array()?.clone();
+            conditions.into_iter().find(|found| found["reason"] == "LimitReached")
+        });
+        let told = told.await?;
+        ensure!(told["status"] == "False", "{told}");
+        if limits["hosts"].is_number() {
+            world.served(hosts[0], "beyond").await?;
+        }
+        if limits["endpoints"].is_null() {
+            crate::stage::gone(world.address().await?, hosts[1]).await?;
+        }
+        world.served("allowed.tokyo.lb.example.net", "allowed").await?;
+        world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "False").await?;
+        set(Value::Null).await?;
+        world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "True").await?;
+    }
     for app in &apps {
         remove(&tokyo, app).await?;
     }
