@@ -26,6 +26,7 @@ use portolan_model::host::HostName;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{CertificateFacts, Meta, Object, Origin, Spec};
 
+pub use self::scalar::{is_cluster_name, is_object_name};
 pub(crate) use self::scalar::{label, object_name};
 use crate::contract::POOL_LABEL;
 use crate::field::{At, FieldError};

@@ -19,7 +19,9 @@ mod reader;
 mod shape;
 mod yaml;
 
-pub use convert::{Checks, Convert, Converted, Cx, Names, Resource, from_api};
+pub use convert::{
+    Checks, Convert, Converted, Cx, Names, Resource, from_api, is_cluster_name, is_object_name,
+};
 pub use crds::{crd_files, crds, definitions};
 pub use diagnostic::{Diagnostic, Severity};
 pub use field::{FieldError, FieldPath, Step};

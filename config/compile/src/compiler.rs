@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::{HostName, HostPattern};
-use portolan_model::id::{Kind, ObjectRef, PoolId, SYSTEM_NAMESPACE, tenant_namespace};
+use portolan_model::id::{DEFAULT_PROXY, Kind, ObjectRef, PoolId, SYSTEM_NAMESPACE, tenant_namespace};
 use portolan_model::intent::{Cluster, Delta, Object, Spec};
 use portolan_model::plan::{Changes, ClusterPlan, Plan, Pool, Update, VirtualHost};
 use portolan_model::proxy::Proxy;
@@ -458,9 +458,6 @@ impl Compiler {
 
 /// A pool, where there is one, and what is wrong with it.
 type Resolved = (Option<Pool>, Vec<Condition>);
-
-/// The name of the one `Proxy` that counts.
-const DEFAULT_PROXY: &str = "default";
 
 pub(crate) fn is_default_proxy(id: &ObjectRef) -> bool {
     id.kind == Kind::Proxy && &*id.name == DEFAULT_PROXY && id.namespace.is_empty()

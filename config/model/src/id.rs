@@ -11,6 +11,9 @@ pub const TENANT_PREFIX: &str = "tenant-";
 /// Where objects of the platform itself live, such as the certificate of a listener.
 pub const SYSTEM_NAMESPACE: &str = "portolan-system";
 
+/// The name of the one `Proxy` that counts.
+pub const DEFAULT_PROXY: &str = "default";
+
 /// The kinds of objects that Portolan reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

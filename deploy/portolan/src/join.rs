@@ -7,12 +7,13 @@ use clap::Args;
 use portolan_controller::join::leave::Membership;
 use portolan_controller::join::{Credential, Server, credential, manifests};
 
-use crate::kubernetes::{LbArgs, block_on};
+use crate::kubernetes::{LbArgs, block_on, cluster_name};
 use crate::print;
 
 #[derive(Args)]
 pub(crate) struct JoinArgs {
     /// The name of its Cluster in the LB cluster.
+    #[arg(value_parser = cluster_name)]
     cluster: String,
     #[command(flatten)]
     lb: LbArgs,

@@ -17,7 +17,10 @@ use crate::read;
 /// What says something of an API server, for commands that do with a folder as well.
 pub(crate) const IDS: [&str; 4] = ["kubernetes", "kubeconfig", "context", "namespace"];
 
-/// A command that reads once does not wait longer.
+/// A command that reads once waits no longer where something is wrong already, such as a kind that is not known there.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Nor longer than this in any case.
 const ONCE: Duration = Duration::from_secs(30);
 
 /// An API server, and where in it the platform's own objects are.
@@ -72,6 +75,17 @@ impl LbArgs {
     }
 }
 
+/// The name of a `Cluster`, of an argument.
+pub(crate) fn cluster_name(text: &str) -> Result<String, &'static str> {
+    if portolan_api::is_cluster_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "expected a name of at most 56 lower-case letters, digits and '-', with a letter or digit at both ends",
+        )
+    }
+}
+
 /// Runs a command that talks to API servers.
 pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     portolan_certs::install_provider().context("cannot use the cryptography library")?;
@@ -85,12 +99,16 @@ pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
         let (batches, mut queue) = mpsc::channel(1);
         let server_found = server.connect().await?;
         let source = KubernetesSource::start(&server_found, server.options(), batches);
-        match timeout(ONCE, queue.recv()).await {
+        let mut batch = timeout(SOON, queue.recv()).await;
+        if batch.is_err() && source.status().troubles().is_empty() {
+            batch = timeout(ONCE, queue.recv()).await;
+        }
+        match batch {
             Ok(Some(batch)) => Ok(batch),
             Ok(None) | Err(_) => {
                 let why = source.status().troubles().into_iter().next();
                 let why = why.map_or_else(String::new, |it| format!(": {}: {}", it.subject, it.reason));
-                Err(anyhow::anyhow!("{} has not said everything within {ONCE:?}{why}", server_found.url))
+                Err(anyhow::anyhow!("{} has not said everything in time{why}", server_found.url))
             }
         }
     })?;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use portolan_controller::join::Server;
 
-use crate::kubernetes::{LbArgs, block_on};
+use crate::kubernetes::{LbArgs, block_on, cluster_name};
 use crate::print;
 
 /// Take a cluster out of the fleet: out of the LB cluster, and what the agent made out of the member cluster.
@@ -18,10 +18,11 @@ use crate::print;
 /// are served elsewhere: those under way have ten seconds before node ports go. What is gone already is passed over, so that it can be done again; where
 /// there was nothing at all, that is an error.
 ///
-/// Without --member-kubeconfig and --member-context the LB cluster alone is left.
+/// Without --member-kubeconfig and --member-context only the LB cluster's part is done.
 #[derive(Args)]
 pub(crate) struct LeaveArgs {
     /// The name of its Cluster in the LB cluster.
+    #[arg(value_parser = cluster_name)]
     cluster: String,
     #[command(flatten)]
     lb: LbArgs,

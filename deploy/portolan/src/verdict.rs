@@ -56,7 +56,10 @@ pub(crate) fn explain(
     let outcome = match router.route(&view) {
         // Names under the lb domain that nobody has are known, and have no rules.
         Outcome::NoHost | Outcome::NoRoute { .. } if nobody && refused.is_empty() => {
-            no_route("nobody serves this host")
+            no_route(&match missing_cluster(plan, &request.host) {
+                Some(cluster) => format!("nobody serves this host: there is no Cluster {cluster:?}"),
+                None => "nobody serves this host".to_owned(),
+            })
         }
         Outcome::NoHost | Outcome::NoRoute { .. } if nobody => {
             no_route("nobody serves this host: see who claims it, and why that is refused")
@@ -67,6 +70,13 @@ pub(crate) fn explain(
         }
     };
     merge(base, outcome)
+}
+
+/// The cluster of a generated name, where there is none of that name.
+fn missing_cluster<'a>(plan: &Plan, host: &'a str) -> Option<&'a str> {
+    let labels = host.strip_suffix(plan.proxy.lb_domain.as_str())?.strip_suffix('.')?;
+    let cluster = labels.rsplit('.').next()?;
+    plan.clusters.get(cluster).is_none().then_some(cluster)
 }
 
 /// What becomes of some of the requests that a route takes.
@@ -105,11 +115,12 @@ fn route(
     endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, Fitness)>>,
 ) -> Value {
     let fittest = |id: &PoolId| match (plan.pools.get(id), endpoints(id)) {
-        (Some(_), Some(endpoints)) => endpoints.iter().map(|(_, fitness)| *fitness).max(),
-        (Some(pool), None) if !pool.endpoints.is_empty() || !pool.names.is_empty() => Some(Fitness::Fit),
-        _ => None,
+        (Some(_), Some(endpoints)) => {
+            endpoints.iter().map(|(_, fitness)| *fitness).max().unwrap_or(Fitness::Unfit)
+        }
+        (Some(pool), None) if !pool.endpoints.is_empty() || !pool.names.is_empty() => Fitness::Fit,
+        _ => Fitness::Unfit,
     };
-    let fittest = |id: &PoolId| fittest(id).unwrap_or(Fitness::Unfit);
     let alone = route.actions.len() == 1;
     let choice = |action: &Action, fitness: Fitness| {
         let cluster = plan.clusters.get(action.cluster());
@@ -119,7 +130,7 @@ fn route(
             return (1, distance);
         }
         let can = alone
-            || action.backends.is_empty()
+            || redirects(action, request)
             || action.backends.iter().any(|backend| backend.weight > 0 && fittest(&backend.pool) >= fitness);
         match cluster {
             Some(cluster) if can && !cluster.drain => (cluster.weight, distance),

@@ -1,6 +1,7 @@
 //! `UpstreamPool`.
 
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,10 +90,13 @@ fn endpoint_host(text: &str) -> Result<EndpointHost, Flaw> {
     if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Flaw::new(format!("{text:?} is not an IP address"), EXPECTED));
     }
-    host_name(text).map(EndpointHost::Name).map_err(|mut flaw| {
+    let name = host_name(text).map_err(|mut flaw| {
         flaw.expected = Some(EXPECTED.to_owned());
         flaw
-    })
+    })?;
+    // RFC 6761 §6.3: it needs no resolver, and whether it is allowed can be told at once.
+    let local = last.eq_ignore_ascii_case("localhost");
+    Ok(if local { EndpointHost::Address(Ipv4Addr::LOCALHOST.into()) } else { EndpointHost::Name(name) })
 }
 
 fn node_port(cx: &mut Cx<'_>, at: &At<'_>, spec: &NodePort) -> Option<EndpointSource> {
@@ -160,7 +164,7 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
             None
         }
     };
-    let mut between = |name: &str, text: &GoDuration| {
+    let mut interval_of = |name: &str, text: &GoDuration| {
         let at = at.field(name);
         let interval = cx.check(&at, positive(text))?;
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
@@ -168,9 +172,9 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
         }
         Some(interval)
     };
-    let interval = between("interval", &spec.interval);
+    let interval = interval_of("interval", &spec.interval);
     let edge_interval = match &spec.edge_interval {
-        Some(text) => between("edgeInterval", text),
+        Some(text) => interval_of("edgeInterval", text),
         None => interval,
     };
     let timeout = cx.check(&at.field("timeout"), positive(&spec.timeout));
@@ -185,7 +189,7 @@ fn health_check(cx: &mut Cx<'_>, at: &At<'_>, spec: &kinds::HealthCheck) -> Opti
     Some(HealthCheck {
         probe: probe?,
         interval: interval?,
-        edge_interval: edge_interval?.min(interval?),
+        edge_interval: edge_interval?,
         timeout: timeout?,
         healthy_threshold: spec.healthy_threshold,
         unhealthy_threshold: spec.unhealthy_threshold,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use portolan_model::host::{HostError, HostName, HostPattern};
+use portolan_model::id::TENANT_PREFIX;
 
 use super::Flaw;
 use crate::kinds::{ByteSize, GoDuration};
@@ -104,10 +105,10 @@ pub(crate) fn byte_size(text: &ByteSize) -> Result<u64, Flaw> {
 
 /// A name of an object, RFC 1123.
 pub(crate) fn object_name(text: &str) -> Result<&str, Flaw> {
-    if is_subdomain(text) {
+    if is_object_name(text) {
         return Ok(text);
     }
-    let meant = Some(text.to_ascii_lowercase().replace('_', "-")).filter(|meant| is_subdomain(meant));
+    let meant = Some(text.to_ascii_lowercase().replace('_', "-")).filter(|meant| is_object_name(meant));
     Err(Flaw::new(
         format!("{:?} is not a name that an object can have", crate::diagnostic::shorten(text)),
         "at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at the ends of each part",
@@ -128,8 +129,14 @@ pub(crate) fn label(text: &str) -> Result<&str, Flaw> {
     .meant(meant))
 }
 
-fn is_subdomain(text: &str) -> bool {
+/// Whether an object can have that name: a DNS subdomain, RFC 1123.
+pub fn is_object_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label_of_any_length)
+}
+
+/// Whether a `Cluster` can have that name: a DNS label, RFC 1123, that leaves room for the name of its namespace.
+pub fn is_cluster_name(text: &str) -> bool {
+    is_label(text) && text.len() <= 63 - TENANT_PREFIX.len()
 }
 
 fn is_label(text: &str) -> bool {

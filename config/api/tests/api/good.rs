@@ -103,13 +103,14 @@ fn filters_keep_their_order_and_meaning() {
 #[test]
 fn pools_have_one_source_and_sane_defaults() {
     let EndpointSource::Inline(endpoints) =
-        pool("endpoints: [{address: \"2001:db8::1\", port: 80}, {address: A.example, port: 81, weight: 3}]")
+        pool("endpoints: [{address: \"2001:db8::1\", port: 80}, {address: A.example, port: 81, weight: 3}, {address: a.Localhost., port: 1}]")
             .source
     else {
         panic!()
     };
     assert_eq!(endpoints[0].host, EndpointHost::Address("2001:db8::1".parse().unwrap()));
     assert!(matches!(&endpoints[1].host, EndpointHost::Name(name) if name.as_str() == "a.example"));
+    assert_eq!(endpoints[2].host, EndpointHost::Address("127.0.0.1".parse().unwrap()));
     assert_eq!((endpoints[0].weight, endpoints[1].weight), (1, 3));
     assert_eq!(pool("endpointSlices: {}").source, EndpointSource::Slices { port_name: None });
     let found = pool("nodePort: {port: 30080, nodes: []}").source;

@@ -62,6 +62,12 @@ fn verdicts_are_the_proxy_s() {
             "backends: [{pool: gone}]",
             all(OK),
         ),
+        (
+            "a fit one beside it",
+            "backends: [{pool: wavering}, {pool: gone}]",
+            "backends: [{pool: up}]",
+            all(OK),
+        ),
         ("weight 0 alone", "backends: [{pool: up, weight: 0}]", "", all(NP)),
         ("all of weight 0", "backends: [{pool: up, weight: 0}, {pool: down, weight: 0}]", "", all(NP)),
         ("one of weight 0", "backends: [{pool: up, weight: 2}, {pool: gone, weight: 0}]", "", all(OK)),
@@ -230,6 +236,13 @@ fn refused_claims_are_told() {
             json!(["HTTPLoadBalancer tenant-oslo/shop shop.oslo.lb.localhost LimitReached"]),
         ),
         ("http://x.a.com/", json!(404), json!("nobody serves this host"), json!([])),
+        ("http://x.paris.lb.localhost/", json!(404), json!("nobody serves this host"), json!([])),
+        (
+            "http://shop.rome.lb.localhost/",
+            json!(404),
+            json!("nobody serves this host: there is no Cluster \"rome\""),
+            json!([]),
+        ),
     ] {
         let request = ExplainRequest::parse(url, None, []).unwrap();
         let verdict = explain(compiler.plan(), &request, &compiler.refused(&request.host), |_| None);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use portolan_api::is_object_name;
 use portolan_api::kinds::{
     Balancing, Endpoint, EndpointSlices, GoDuration, HTTPProbe, HealthCheck, LocalRef, NodePort, PoolTLS,
     Protocol, Reach, TCPProbe, UpstreamPoolSpec,
@@ -170,7 +171,11 @@ fn spoken(key: &Key, service: &Service, port: Option<&Port>) -> UpstreamPoolSpec
         }
         _ => format!("{}.{}.svc", key.name, key.namespace),
     };
-    let verify = wishes.tls_verify.as_deref().and_then(verification).unwrap_or(Verification::None);
+    // Who asks for it in words that make no sense does not want any certificate taken.
+    let verify = wishes
+        .tls_verify
+        .as_deref()
+        .map_or(Verification::None, |text| verification(text).unwrap_or(Verification::System));
     let path = wishes.health_check_path.as_deref().filter(|path| is_path(path));
     UpstreamPoolSpec {
         protocol,
@@ -220,7 +225,7 @@ fn verification(text: &str) -> Option<Verification<'_>> {
     match text {
         "none" => Some(Verification::None),
         "system" => Some(Verification::System),
-        _ => text.strip_prefix("ca/").filter(|name| !name.is_empty()).map(Verification::Ca),
+        _ => text.strip_prefix("ca/").filter(|name| is_object_name(name)).map(Verification::Ca),
     }
 }
 

@@ -702,7 +702,13 @@ fn a_port_says_what_is_spoken_and_annotations_say_more() {
         (
             "https",
             json!({ "portolan.dev/tls-verify": "yes" }),
-            "HTTP1 TLS web.shop.svc",
+            "HTTP1 TLS web.shop.svc by the system",
+            &["InvalidAnnotation"],
+        ),
+        (
+            "https",
+            json!({ "portolan.dev/tls-verify": "ca/../../shop-ca" }),
+            "HTTP1 TLS web.shop.svc by the system",
             &["InvalidAnnotation"],
         ),
         ("", json!({ "portolan.dev/health-check-path": "/healthz" }), "HTTP1 checked at /healthz", &[]),

@@ -24,7 +24,7 @@ use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
 use portolan_api::contract::{AGENT, CREDENTIAL, MANAGED_BY_LABEL};
 use portolan_api::kinds::{Cluster, Proxy};
-use portolan_model::id::tenant_namespace;
+use portolan_model::id::{DEFAULT_PROXY, tenant_namespace};
 use portolan_model::naming;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -45,8 +45,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
 /// What of the agent has which label, by its chart and by `portolan join`.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
-/// The one `Proxy` that counts.
-const PROXIES: &str = "default";
 /// Tries to write a status that somebody else writes too.
 const TRIES: usize = 5;
 
@@ -113,8 +111,8 @@ impl Server {
     /// What the generated names of this LB cluster end in, if that is said.
     pub async fn lb_domain(&self) -> Result<Option<String>, JoinError> {
         let proxies = Api::<DeserializeGuard<Proxy>>::all(self.client.clone());
-        let found = proxies.get_opt(PROXIES).await;
-        let found = found.map_err(failed(format!("cannot read Proxy {PROXIES} of {}", self.url)))?;
+        let found = proxies.get_opt(DEFAULT_PROXY).await;
+        let found = found.map_err(failed(format!("cannot read Proxy {DEFAULT_PROXY} of {}", self.url)))?;
         Ok(found.and_then(|found| found.0.ok()).map(|proxy| proxy.spec.lb_domain))
     }
 
