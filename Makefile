@@ -26,8 +26,8 @@ test: setup-tests lint test-fast test-clusters fuzz ## Everything that must pass
 test-fast: setup-tests ## Unit, property and end-to-end tests: all but those that need clusters.
 	@# Together, so that what both need is built once.
 	cargo build --locked --workspace --bins --tests
-	# More threads than cores: most of the time these tests wait.
-	RUST_TEST_THREADS=6 cargo test --locked --workspace --no-fail-fast
+	@# More threads than cores: most of the time these tests wait.
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} cargo test --locked --workspace --no-fail-fast
 
 test-clusters: setup-tests ## Tests among real clusters on this machine, by root and with Go; else says what it skips.
 	tests/rig/test.sh quick

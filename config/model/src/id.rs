@@ -11,6 +11,9 @@ pub const TENANT_PREFIX: &str = "tenant-";
 /// Where objects of the platform itself live, such as the certificate of a listener.
 pub const SYSTEM_NAMESPACE: &str = "portolan-system";
 
+/// The longest name of a `Cluster`: that of its namespace is a DNS label.
+pub const CLUSTER_NAME_AT_MOST: usize = 63 - TENANT_PREFIX.len();
+
 /// The name of the one `Proxy` that counts.
 pub const DEFAULT_PROXY: &str = "default";
 

@@ -1,13 +1,13 @@
 //! Which API server, and what a process of ours is called there: arguments that several commands have.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 use portolan_compile::Compiler;
 use portolan_controller::join::{Server, Url};
-use portolan_model::id::SYSTEM_NAMESPACE;
+use portolan_model::id::{CLUSTER_NAME_AT_MOST, SYSTEM_NAMESPACE};
 use portolan_source::{Access, ApiServer, KubernetesOptions, KubernetesSource};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -17,10 +17,10 @@ use crate::read;
 /// What says something of an API server, for commands that do with a folder as well.
 pub(crate) const IDS: [&str; 4] = ["kubernetes", "kubeconfig", "context", "namespace"];
 
-/// A command that reads once waits no longer where something is wrong already, such as a kind that is not known there.
-const SOON: Duration = Duration::from_secs(3);
+/// How often a command that reads once looks whether it waits in vain.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// Nor longer than this in any case.
+/// It does not wait longer.
 const ONCE: Duration = Duration::from_secs(30);
 
 /// An API server, and where in it the platform's own objects are.
@@ -76,14 +76,13 @@ impl LbArgs {
 }
 
 /// The name of a `Cluster`, of an argument.
-pub(crate) fn cluster_name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn cluster_name(text: &str) -> Result<String, String> {
     if portolan_api::is_cluster_name(text) {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "expected a name of at most 56 lower-case letters, digits and '-', with a letter or digit at both ends",
-        )
+        return Ok(text.to_owned());
     }
+    Err(format!(
+        "expected at most {CLUSTER_NAME_AT_MOST} lower-case letters, digits and '-', with a letter or digit at both ends"
+    ))
 }
 
 /// Runs a command that talks to API servers.
@@ -99,16 +98,20 @@ pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
         let (batches, mut queue) = mpsc::channel(1);
         let server_found = server.connect().await?;
         let source = KubernetesSource::start(&server_found, server.options(), batches);
-        let mut batch = timeout(SOON, queue.recv()).await;
-        if batch.is_err() && source.status().troubles().is_empty() {
-            batch = timeout(ONCE, queue.recv()).await;
-        }
+        let began = Instant::now();
+        let (batch, denied) = loop {
+            let batch = timeout(LOOK, queue.recv()).await;
+            let denied = source.status().denied();
+            if batch.is_ok() || denied.is_some() || began.elapsed() > ONCE {
+                break (batch, denied);
+            }
+        };
         match batch {
             Ok(Some(batch)) => Ok(batch),
             Ok(None) | Err(_) => {
-                let why = source.status().troubles().into_iter().next();
+                let why = denied.or_else(|| source.status().troubles().into_iter().next());
                 let why = why.map_or_else(String::new, |it| format!(": {}: {}", it.subject, it.reason));
-                Err(anyhow::anyhow!("{} has not said everything in time{why}", server_found.url))
+                Err(anyhow::anyhow!("{} does not say everything{why}", server_found.url))
             }
         }
     })?;

@@ -5,8 +5,8 @@
 //! the verdict it had. One that appeared before it was ready, as those of a new application do, is probed often at first, and so is one whose last
 //! probes do not agree.
 //!
-//! Behind one address there may be several backends, as behind a node port, some of them dead: its probes succeed and fail by turns. Such an
-//! endpoint is *unsteady*, and where no healthy one is left it is better than none.
+//! Behind one address there may be several backends, as behind a node port, some of them dead: its probes succeed and fail by turns; or an endpoint is
+//! about to be well again. Such a one is *unsteady*, and where no healthy one is left it is better than none.
 //!
 //! Cost: a few integer operations per probe, 32 bytes per endpoint.
 
@@ -75,9 +75,9 @@ impl EndpointHealth {
         self.health
     }
 
-    /// Whether the last sixteen probes went to and fro, or the very last one succeeded.
+    /// Whether it is unhealthy, but its last probe succeeded, or the last sixteen went to and fro.
     pub fn is_unsteady(&self) -> bool {
-        self.changes() > 1 || self.recent & 1 == 1
+        self.health == Health::Unhealthy && (self.changes() > 1 || self.recent & 1 == 1)
     }
 
     /// How often the last sixteen probes changed from success to failure or back.

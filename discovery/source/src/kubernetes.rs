@@ -402,7 +402,7 @@ impl Supervisor {
             News::Trouble(reason) => self.status.trouble(Subject::Collection(collection), now(), reason),
             News::Denied(reason) => {
                 task.denied = true;
-                self.status.trouble(Subject::Collection(collection), now(), reason);
+                self.status.deny(collection, now(), reason);
                 self.renewed();
             }
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use portolan_model::condition::Condition;
 use portolan_model::host::{HostPattern, normalize};
-use portolan_model::id::{Kind, ObjectRef, PoolId};
+use portolan_model::id::{DEFAULT_PROXY, Kind, ObjectRef, PoolId};
 use portolan_model::intent::TlsSecret;
 use portolan_model::plan::{Action, ClusterPlan, Plan, Pool, VirtualHost};
 use portolan_model::proxy::Proxy;
@@ -185,7 +185,7 @@ impl<'a> View<'a> {
         let made_of = |host: &VirtualHost| actions(host).any(|action| action.object == *object);
         match object.kind {
             Kind::Proxy => Self {
-                proxy: (&*object.name == "default").then_some(&*plan.proxy),
+                proxy: (&*object.name == DEFAULT_PROXY).then_some(&*plan.proxy),
                 conditions,
                 ..Self::nothing(plan)
             },

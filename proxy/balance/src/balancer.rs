@@ -35,7 +35,7 @@ impl Balancer {
         Self { balancing, weights: weights.into(), turns, ticket }
     }
 
-    /// The endpoint for the next request among those that are a `candidate` (fit, not tried yet). `load` says how many
+    /// The endpoint for the next request among those that are a `candidate`. `load` says how many
     /// requests are under way there; only least request asks, and uses `random`.
     pub fn pick(
         &self,

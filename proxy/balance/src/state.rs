@@ -22,7 +22,7 @@ pub struct EndpointKey {
 pub enum Fitness {
     /// No.
     Unfit,
-    /// Where no other one is fit: its probes succeed and fail by turns.
+    /// Where none is fit: unhealthy, but its probes succeed now and then.
     Unsteady,
     /// Yes.
     Fit,

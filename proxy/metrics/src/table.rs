@@ -96,7 +96,7 @@ table! {
         "Tries after the first.";
     POOL_ENDPOINTS = "portolan_pool_endpoints", Gauge,
         [POOL, Label { name: "health", bound: "`healthy`, `unhealthy`, `unknown`" }],
-        "Endpoints by what probes say of them.";
+        "Endpoints by what probes say of them; unsteady ones are unhealthy.";
     LOG_DROPPED = "portolan_access_log_dropped_lines_total", Counter, [],
         "Lines of the access log that were dropped because it could not be written fast enough.";
     REVISION = "portolan_config_revision", Gauge, [],

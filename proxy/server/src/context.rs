@@ -14,7 +14,7 @@ use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::route::Scheme;
 use smallvec::SmallVec;
 
-use crate::failure::{Failure, Flag};
+use crate::failure::Failure;
 use crate::info::{ConnInfo, Incoming};
 use crate::pool::PoolHandle;
 use crate::record::{self, Recorder};
@@ -65,8 +65,8 @@ pub(crate) struct Context {
     pub(crate) upstream: Option<SocketAddr>,
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) tries: usize,
-    /// Endpoints that were tried and failed.
-    pub(crate) tried: SmallVec<[SocketAddr; 4]>,
+    /// Endpoints that were tried, this try's included; not one whose reused connection alone had died.
+    pub(crate) tried: SmallVec<[Tried; 4]>,
     /// The next try must not take an idle connection.
     pub(crate) wants_fresh: bool,
     pub(crate) try_started: Option<Instant>,
@@ -96,6 +96,13 @@ impl Drop for Context {
             record::cut(&recorder, self);
         }
     }
+}
+
+/// An endpoint that a request was to go to.
+pub(crate) struct Tried {
+    pub(crate) address: SocketAddr,
+    /// Whether the client waited for it in vain.
+    pub(crate) waited: bool,
 }
 
 /// Where a request goes.
@@ -165,11 +172,6 @@ impl Context {
     /// Whether one of its deadlines has passed.
     pub(crate) fn is_late(&self) -> bool {
         self.watch().is_some_and(|watch| watch.late().is_some())
-    }
-
-    /// Whether the last try let the client wait in vain.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.last_failure.is_some_and(|failure| failure.flag == Flag::UpstreamTimeout)
     }
 
     /// What the request's rule does with it.

@@ -16,6 +16,8 @@ use portolan_model::pool::UpstreamProtocol;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::context::Tried;
+
 /// Streams on one HTTP/2 connection to an endpoint.
 const UPSTREAM_STREAMS: usize = 100;
 /// What an endpoint may send ahead on one stream.
@@ -62,31 +64,30 @@ pub(crate) struct EndpointHandle {
 pub(crate) struct Candidates<'a> {
     /// How fit they are, at least.
     fitness: Fitness,
-    /// Those that were tried and failed.
-    tried: &'a [SocketAddr],
-    /// Whether these count too.
+    tried: &'a [Tried],
+    /// Whether those that were tried count too.
     again: bool,
-    /// Whether the last of them let the client wait.
-    waited: bool,
 }
 
 impl<'a> Candidates<'a> {
-    /// The best first: one that was not tried yet; then any once more, since behind a node's port another pod answers the next time.
-    pub(crate) fn best_first(tried: &'a [SocketAddr], waited: bool) -> impl Iterator<Item = Self> {
-        let of = move |fitness, again| Self { fitness, tried, again, waited };
+    /// The best first: fit ones that were not tried, unsteady ones that were not; then either once more, since behind a node's port another pod answers
+    /// the next time.
+    pub(crate) fn best_first(tried: &'a [Tried]) -> [Self; 4] {
         let rounds = [
-            of(Fitness::Fit, false),
-            of(Fitness::Unsteady, false),
-            of(Fitness::Fit, true),
-            of(Fitness::Unsteady, true),
+            (Fitness::Fit, false),
+            (Fitness::Unsteady, false),
+            (Fitness::Fit, true),
+            (Fitness::Unsteady, true),
         ];
-        rounds.into_iter().take(if tried.is_empty() { 2 } else { 4 })
+        rounds.map(|(fitness, again)| Self { fitness, tried, again })
     }
 
     fn has(&self, pool: &PoolHandle, endpoint: &EndpointHandle) -> bool {
         // Who let the client wait would do so again, for as long as nobody looks after it.
-        let again = self.again && !(self.waited && pool.plan.health_check.is_none());
-        endpoint.state.fitness() >= self.fitness && (again || !self.tried.contains(&endpoint.address))
+        let barred = |it: &Tried| {
+            it.address == endpoint.address && (!self.again || it.waited && pool.plan.health_check.is_none())
+        };
+        endpoint.state.fitness() >= self.fitness && !self.tried.iter().any(barred)
     }
 }
 

@@ -137,8 +137,8 @@ async fn probe(
             return;
         }
         state.set_fitness(match health.health() {
+            _ if health.is_unsteady() => Fitness::Unsteady,
             Health::Unknown | Health::Healthy => Fitness::Fit,
-            Health::Unhealthy if health.is_unsteady() => Fitness::Unsteady,
             Health::Unhealthy => Fitness::Unfit,
         });
         drop(over);

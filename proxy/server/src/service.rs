@@ -25,7 +25,7 @@ use portolan_model::plan::Route;
 use portolan_model::pool::UpstreamProtocol;
 
 use crate::answer;
-use crate::context::{Context, FOREVER, Target};
+use crate::context::{Context, FOREVER, Target, Tried};
 use crate::deadlines::Deadlines;
 use crate::failure::{Failure, Flag};
 use crate::forward;
@@ -63,7 +63,7 @@ impl Service {
         if !target.host.is_shared() {
             return Some(0);
         }
-        let mut rounds = Candidates::best_first(&ctx.tried, ctx.has_waited());
+        let mut rounds = Candidates::best_first(&ctx.tried).into_iter();
         rounds.find_map(|candidates| self.choose_among(candidates, ctx, target, route))
     }
 
@@ -154,7 +154,7 @@ impl Service {
         if !pool.is_trusted() {
             return Err(Failure::new(Flag::NoPool, 500, "the CA bundle of the route's pool is missing"));
         }
-        let mut rounds = Candidates::best_first(&ctx.tried, ctx.has_waited());
+        let mut rounds = Candidates::best_first(&ctx.tried).into_iter();
         match rounds.find_map(|candidates| pool.pick(random, candidates)) {
             Some(endpoint) => Ok((pool, endpoint)),
             None => Err(NO_ENDPOINT),
@@ -277,7 +277,7 @@ impl ProxyHttp for Service {
         };
         let endpoint = &pool.endpoints[index];
         ctx.tries += 1;
-        ctx.tried.push(endpoint.address);
+        ctx.tried.push(Tried { address: endpoint.address, waited: false });
         ctx.upstream = Some(endpoint.address);
         ctx.in_flight = Some(endpoint.state.begin());
         let http1 = pool.plan.protocol == UpstreamProtocol::Http1;
@@ -462,11 +462,11 @@ impl ProxyHttp for Service {
         self.end_try(ctx);
         let late = ctx.is_late();
         let failure = self.failure(ctx, &error);
-        ctx.count_connect(if failure.flag == Flag::UpstreamTimeout {
-            Connect::Timeout
-        } else {
-            Connect::Failed
-        });
+        let waited = failure.flag == Flag::UpstreamTimeout;
+        ctx.count_connect(if waited { Connect::Timeout } else { Connect::Failed });
+        if let Some(last) = ctx.tried.last_mut() {
+            last.waited = waited;
+        }
         ctx.last_failure = Some(failure);
         error.set_retry(ctx.tries < MAX_TRIES && !late);
         error

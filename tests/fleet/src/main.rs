@@ -152,8 +152,8 @@ async fn what_to_try(world: &World, names: &Names) -> Result<String> {
 
 Type here, and Enter:
 
-  kill paris-2     everything on that node ends at once; the others take its requests after some seconds, its pods are made anew
-                   elsewhere after five minutes, as Kubernetes does
+  kill paris-2     everything on that node ends at once; other nodes take its requests within seconds,
+                   and after five minutes Kubernetes makes its pods anew there
   start paris-2    and it comes back
   cut tokyo        tokyo is out of reach of the LB cluster
   heal tokyo       and back

@@ -1,7 +1,7 @@
 //! `Cluster`.
 
 use ipnet::IpNet;
-use portolan_model::id::{Kind, ObjectRef, TENANT_PREFIX, tenant_namespace};
+use portolan_model::id::{CLUSTER_NAME_AT_MOST, Kind, ObjectRef, tenant_namespace};
 use portolan_model::intent::{AllowedDomain, Cluster, Limits, Sharing, Spec};
 use portolan_model::locality::Locality;
 
@@ -13,11 +13,10 @@ use crate::kinds::{self, ClusterSpec, SecretRef};
 impl Convert for ClusterSpec {
     fn convert(&self, cx: &mut Cx<'_>) -> Option<Spec> {
         let at = At::top("metadata");
-        let longest = 63 - TENANT_PREFIX.len();
         cx.check(&at.field("name"), label(&cx.id.name));
-        if cx.id.name.len() > longest {
+        if cx.id.name.len() > CLUSTER_NAME_AT_MOST {
             cx.error(&at.field("name"), "the name is too long for the namespace that is made of it")
-                .expected = Some(format!("at most {longest} characters"));
+                .expected = Some(format!("at most {CLUSTER_NAME_AT_MOST} characters"));
         }
         let at = At::top("spec");
         let mut allowed_domains = Vec::with_capacity(self.allowed_domains.len());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use portolan_model::host::{HostError, HostName, HostPattern};
-use portolan_model::id::TENANT_PREFIX;
+use portolan_model::id::CLUSTER_NAME_AT_MOST;
 
 use super::Flaw;
 use crate::kinds::{ByteSize, GoDuration};
@@ -136,7 +136,7 @@ pub fn is_object_name(text: &str) -> bool {
 
 /// Whether a `Cluster` can have that name: a DNS label, RFC 1123, that leaves room for the name of its namespace.
 pub fn is_cluster_name(text: &str) -> bool {
-    is_label(text) && text.len() <= 63 - TENANT_PREFIX.len()
+    is_label(text) && text.len() <= CLUSTER_NAME_AT_MOST
 }
 
 fn is_label(text: &str) -> bool {

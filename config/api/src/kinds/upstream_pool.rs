@@ -158,8 +158,8 @@ pub struct HealthCheck {
     /// Between probes of one endpoint; `100ms` to `1h`.
     #[serde(default = "five_seconds")]
     pub interval: GoDuration,
-    /// Between probes of an endpoint whose last sixteen do not agree: that it died, or is well again, is known sooner. `100ms` to `1h`; `interval` without,
-    /// and where it is longer.
+    /// Between probes of an endpoint while its last sixteen do not agree, so that its death or recovery is known sooner. `100ms` to `1h`; as `interval`
+    /// where it is not set, or longer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge_interval: Option<GoDuration>,
     /// For one probe.

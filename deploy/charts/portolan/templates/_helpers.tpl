@@ -17,14 +17,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- with .Values.proxy }}
 {{- if ge (int .drainDelaySeconds) (int .terminationGracePeriodSeconds) }}{{ fail "proxy.drainDelaySeconds must be less than proxy.terminationGracePeriodSeconds: a replica would be killed before it drains" }}{{ end }}
 {{- end }}
-{{- range list "lbDomain" "listeners" }}
-{{- if hasKey $.Values.proxySettings.spec . }}{{ fail (printf "proxySettings.spec.%s is not read: it is a value of its own" .) }}{{ end }}
+{{- range $field, $value := dict "lbDomain" "lbDomain" "listeners" "proxySettings.listeners" }}
+{{- if hasKey $.Values.proxySettings.spec $field }}{{ fail (printf "proxySettings.spec.%s: set %s instead" $field $value) }}{{ end }}
 {{- end }}
-{{- $seen := list "" }}
+{{- $seen := list }}
 {{- range .Values.proxySettings.listeners }}
 {{- $port := int .port }}
-{{- if or (has .name $seen) (has $port $seen) }}{{ fail (printf "proxySettings.listeners: %s, port %d: the name or the port stands twice" .name $port) }}{{ end }}
-{{- if or (eq $port 9901) (eq $port 9902) (eq .name "metrics") }}{{ fail (printf "proxySettings.listeners: %s, port %d: the proxy's own are the name metrics and the ports 9901 and 9902" .name $port) }}{{ end }}
+{{- if or (has .name $seen) (has $port $seen) }}{{ fail (printf "proxySettings.listeners: %s, port %d: another listener has that name or that port" .name $port) }}{{ end }}
+{{- if or (eq $port 9901) (eq $port 9902) (eq .name "metrics") }}{{ fail (printf "proxySettings.listeners: %s, port %d: the name metrics and the ports 9901 and 9902 are the proxy's own" .name $port) }}{{ end }}
 {{- $seen = append (append $seen .name) $port }}
 {{- end }}
 {{- end }}

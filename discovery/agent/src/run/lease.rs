@@ -59,7 +59,10 @@ impl Sign {
                 Ok(Ok(None)) => failing = false,
                 Ok(Ok(Some(taken))) => return taken,
                 // Somebody else wrote it meanwhile: who?
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 => continue,
+                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                    sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
                 Ok(Err(error)) if !failing => {
                     failing = true;
                     let (server, error) = (&self.server, cause(&error));

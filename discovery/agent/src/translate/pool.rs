@@ -110,7 +110,11 @@ pub fn wrong_wishes(key: &Key, service: &Service) -> Vec<Refusal> {
         refuse("balancing", text, "RoundRobin or LeastRequest");
     }
     if let Some(text) = wishes.tls_verify.as_deref().filter(|text| verification(text).is_none()) {
-        refuse("tls-verify", text, "none, system, or ca/ with the name of a ConfigMap");
+        refuse(
+            "tls-verify",
+            text,
+            "none, system, or ca/ with the name of a ConfigMap; until then it counts as system",
+        );
     }
     if let Some(host) = wishes.tls_server_name.as_deref().filter(|host| HostName::parse(host).is_err()) {
         refuse("tls-server-name", host, "a host name");
@@ -171,7 +175,7 @@ fn spoken(key: &Key, service: &Service, port: Option<&Port>) -> UpstreamPoolSpec
         }
         _ => format!("{}.{}.svc", key.name, key.namespace),
     };
-    // Who asks for it in words that make no sense does not want any certificate taken.
+    // A wish that makes no sense is not a wish to take any certificate.
     let verify = wishes
         .tls_verify
         .as_deref()

@@ -79,6 +79,8 @@ struct Inner {
 struct Told {
     since: Instant,
     reason: String,
+    /// Whether it is a kind that is refused everywhere.
+    denied: bool,
     said: bool,
     /// Whether a line of its own said it.
     named: bool,
@@ -96,14 +98,14 @@ impl SourceStatus {
     pub fn troubles(&self) -> Vec<Trouble> {
         let inner = self.locked();
         let shown = inner.troubles.iter().filter(|(subject, _)| inner.counts(subject));
-        shown
-            .map(|(subject, told)| Trouble {
-                subject: subject.to_string(),
-                since: told.since,
-                reason: told.reason.clone(),
-                stale: *subject != Subject::Journal,
-            })
-            .collect()
+        shown.map(|(subject, told)| told.shown(subject)).collect()
+    }
+
+    /// A kind that the server does not serve, or not to us: it is not known before a person sees to it.
+    pub fn denied(&self) -> Option<Trouble> {
+        let inner = self.locked();
+        let mut denied = inner.troubles.iter().filter(|(_, told)| told.denied);
+        denied.next().map(|(subject, told)| told.shown(subject))
     }
 
     /// How old what is served may be.
@@ -116,8 +118,19 @@ impl SourceStatus {
 
     pub(crate) fn trouble(&self, subject: Subject, now: Instant, reason: String) {
         let mut inner = self.locked();
-        let told = inner.troubles.entry(subject);
-        told.or_insert(Told { since: now, reason: String::new(), said: false, named: false }).reason = reason;
+        let new = Told { since: now, reason: String::new(), denied: false, said: false, named: false };
+        let told = inner.troubles.entry(subject).or_insert(new);
+        (told.reason, told.denied) = (reason, false);
+    }
+
+    /// The server refuses a collection.
+    pub(crate) fn deny(&self, collection: Collection, now: Instant, reason: String) {
+        let whole = collection.namespace.is_none();
+        let subject = Subject::Collection(collection);
+        self.trouble(subject.clone(), now, reason);
+        if let Some(told) = self.locked().troubles.get_mut(&subject) {
+            told.denied = whole;
+        }
     }
 
     /// All is well with that. A line where a line of its own said something else.
@@ -163,6 +176,17 @@ impl SourceStatus {
 
     fn locked(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn shown(&self, subject: &Subject) -> Trouble {
+        Trouble {
+            subject: subject.to_string(),
+            since: self.since,
+            reason: self.reason.clone(),
+            stale: *subject != Subject::Journal,
+        }
     }
 }
 
@@ -216,6 +240,20 @@ mod tests {
         assert_eq!(status.well(&Subject::Server, at(32)), well(again));
         assert_eq!(status.well(&clusters, at(33)), well("clusters: all is well again after 23 s"));
         assert_eq!((status.stale(at(40)), status.troubles()), (Duration::ZERO, vec![]));
+    }
+
+    #[test]
+    fn a_kind_that_is_refused_is_told_from_what_may_pass() {
+        let status = SourceStatus::default();
+        let now = Instant::now();
+        let pools = |namespace| Collection { kind: Kind::UpstreamPool, namespace };
+        status.trouble(Subject::Collection(pools(None)), now, "it has not been listed yet".to_owned());
+        status.deny(pools(Some("tenant-paris".into())), now, "403: no".to_owned());
+        assert_eq!(status.denied(), None);
+        status.deny(pools(None), now, "404: no".to_owned());
+        assert_eq!(status.denied().map(|trouble| trouble.reason), Some("404: no".to_owned()));
+        status.trouble(Subject::Collection(pools(None)), now, "it is away".to_owned());
+        assert_eq!(status.denied(), None);
     }
 
     /// Regression: each collection said in a line that the server had been away, when it was back.

@@ -9,7 +9,7 @@ use portolan_rig::binaries::Binaries;
 use serde_json::{Value, json};
 
 use crate::secrets::secret;
-use crate::stage::{gone, list, refused, remove, unavailable};
+use crate::stage::{answered, gone, list, refused, remove};
 
 /// `https-backend`: the port says that TLS is spoken, an annotation who vouches for the certificate.
 pub(crate) async fn a_backend_speaks_tls(world: &World) -> Result<()> {
@@ -36,7 +36,7 @@ pub(crate) async fn a_backend_speaks_tls(world: &World) -> Result<()> {
 
     // Without what it is to be verified against, no connection is made.
     annotate("portolan.dev/tls-verify=ca/backend-ca").await?;
-    unavailable(address, host, &[500]).await?;
+    answered(address, host, &[500]).await?;
     refused(&paris, "Ingress", "sealed", "backend-ca").await?;
     let trust = async |authority: &Authority| {
         let map = json!({
@@ -48,12 +48,12 @@ pub(crate) async fn a_backend_speaks_tls(world: &World) -> Result<()> {
     trust(&authority).await?;
     world.served(host, "sealed").await?;
     trust(&other).await?;
-    unavailable(address, host, &[502, 503]).await?;
+    answered(address, host, &[502, 503]).await?;
     trust(&authority).await?;
     world.served(host, "sealed").await?;
     // A name that is not the certificate's.
     annotate("portolan.dev/tls-server-name=other.default.svc").await?;
-    unavailable(address, host, &[502, 503]).await?;
+    answered(address, host, &[502, 503]).await?;
     annotate("portolan.dev/tls-server-name=sealed.default.svc").await?;
     world.served(host, "sealed").await?;
 
@@ -124,7 +124,7 @@ pub(crate) async fn services_of_all_kinds(world: &World) -> Result<()> {
     ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource;
     paris.apply(&ingress.to_string()).await?;
     refused(&paris, "Ingress", "bucket", "StorageBucket").await?;
-    unavailable(world.address().await?, "bucket.paris.lb.example.net", &[500]).await?;
+    answered(world.address().await?, "bucket.paris.lb.example.net", &[500]).await?;
     paris.run(&["delete", "ingress", "bucket"]).await?;
 
     // A Service that is not there, or has not that port.
@@ -191,8 +191,8 @@ pub(crate) async fn a_service_is_a_name(world: &World) -> Result<()> {
     paris.apply(&named("local", "outside.default.svc.cluster.local", port)).await?;
     world.served("alias.paris.lb.example.net", "outside").await?;
     // The LB cluster's own, by a name; and a name that means nothing outside of the cluster.
-    unavailable(address, "reserved.paris.lb.example.net", &[503]).await?;
-    unavailable(address, "local.paris.lb.example.net", &[500]).await?;
+    answered(address, "reserved.paris.lb.example.net", &[503]).await?;
+    answered(address, "local.paris.lb.example.net", &[500]).await?;
     refused(&paris, "Ingress", "local", "ClusterLocalName").await?;
 
     paris.run(&["delete", "ingress,service", "alias", "reserved", "local"]).await?;

@@ -5,7 +5,7 @@ use portolan_fleet::{App, Kubectl, World, get};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
-use crate::stage::{LONG, refused, unavailable};
+use crate::stage::{LONG, answered, refused};
 
 /// P07: "separately from the seed cluster or integrated into it". Its own pods, whose range is reserved, the LB cluster reaches while its `Cluster` is
 /// integrated, and not otherwise.
@@ -30,7 +30,7 @@ pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()
     .await?;
     world.served(host, "home").await?;
     set(&lb, "lb", json!({"integrated": false})).await?;
-    unavailable(address, host, &[503]).await?;
+    answered(address, host, &[503]).await?;
     refused(&lb, "Ingress", "home", "EndpointNotAllowed").await?;
     set(&lb, "lb", json!({"integrated": true})).await?;
     world.served(host, "home").await?;
@@ -59,7 +59,7 @@ pub(crate) async fn a_gateway_of_the_cluster_is_used(world: &World) -> Result<()
     // Its Service is nobody's here but the gateway's.
     let ingress = App::new("behind").host("behind.example.com").ingress();
     paris.apply(&ingress.to_string()).await?;
-    unavailable(address, "behind.example.com", &[500]).await?;
+    answered(address, "behind.example.com", &[500]).await?;
     refused(&paris, "Ingress", "behind", "NoGatewayAddress").await?;
 
     let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}).to_string();

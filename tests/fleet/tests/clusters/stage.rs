@@ -90,7 +90,7 @@ pub(crate) async fn gone(address: SocketAddr, host: &str) -> Result<()> {
 }
 
 /// Waits until whichever proxy takes the connection answers for a host with one of these statuses: it is known, and there is nowhere to send its requests.
-pub(crate) async fn unavailable(address: SocketAddr, host: &str, statuses: &[u16]) -> Result<()> {
+pub(crate) async fn answered(address: SocketAddr, host: &str, statuses: &[u16]) -> Result<()> {
     let last = std::sync::Mutex::new(String::new());
     let what = format!("{host} to be answered with {statuses:?}");
     let unavailable = wait::until(&what, LONG, || async {

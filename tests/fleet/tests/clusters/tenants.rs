@@ -7,7 +7,7 @@ use portolan_fleet::{App, Kubectl, World, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
-use crate::stage::{LONG, gone, remove};
+use crate::stage::{LONG, answered, gone, remove};
 
 pub(crate) async fn a_credential_opens_one_namespace(world: &World) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -15,7 +15,8 @@ pub(crate) async fn a_credential_opens_one_namespace(world: &World) -> Result<()
     let own = ["-n", "tenant-paris"];
     let pool = |namespace: &str| object("UpstreamPool", namespace, "probe", json!({"endpoints": []}));
     tenant.apply(&pool("tenant-paris")).await.context("its own pools are its own")?;
-    tenant.get(&["upstreampools", "probe", own[0], own[1]]).await?;
+    tenant.run(&["get", "upstreampools", "--field-selector=metadata.name=probe", own[0], own[1]]).await?;
+    forbidden(tenant.run(&["get", "upstreampool", "probe", own[0], own[1]]).await)?;
     tenant.get(&["clusters.portolan.dev", "paris"]).await.context("it reads its own Cluster")?;
     tenant.run(&["delete", "upstreampool", "probe", own[0], own[1]]).await?;
 
@@ -71,6 +72,10 @@ pub(crate) async fn a_credential_opens_one_namespace(world: &World) -> Result<()
         forged,
     ];
     forbidden(tenant.run(&[&status[..], &own].concat()).await)?;
+    // That was refused where kubectl reads before it writes.
+    let may = ["auth", "can-i", "patch", "httploadbalancers.portolan.dev", own[0], own[1]];
+    tenant.run(&may).await?;
+    ensure!(tenant.run(&[&may[..], &["--subresource=status"]].concat()).await.is_err());
     remove(&world.kubectl("paris")?, &app).await?;
 
     // No token of another account by way of a Secret, and no Secret but certificates.
@@ -214,17 +219,18 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     set(Value::Null).await?;
     world.served("beyond.tokyo.lb.example.net", "beyond").await?;
     world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "True").await?;
-    // Whatever is limited, the oldest stays, and so does what the Cluster says of it.
-    for (limits, kind, name) in [
-        (json!({"routes": 1}), "httploadbalancer", "ingress.default.beyond"),
-        (json!({"hosts": 1}), "httploadbalancer", "ingress.default.beyond"),
-        (json!({"endpoints": 2}), "upstreampool", "service.default.beyond.80"),
+    // Whatever is limited, the oldest is kept, and the Cluster says that something is left out.
+    let address = world.address().await?;
+    for (limit, most, kind, name, statuses) in [
+        ("routes", 1, "httploadbalancer", "ingress.default.beyond", [404, 404]),
+        ("hosts", 1, "httploadbalancer", "ingress.default.beyond", [200, 404]),
+        ("endpoints", 2, "upstreampool", "service.default.beyond.80", [503, 503]),
     ] {
         for host in hosts {
             world.served(host, "beyond").await?;
         }
-        set(limits.clone()).await?;
-        let what = format!("{name} to be beyond {limits}");
+        set(json!({limit: most})).await?;
+        let what = format!("{name} to be beyond the limit of {limit}");
         let told = wait::until(&what, LONG, || async {
             let object = lb.get(&[kind, name, "-n", "tenant-tokyo"]).await.ok()?;
             let conditions = object["status"]["conditions"].as_array()?.clone();
@@ -232,11 +238,8 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
         });
         let told = told.await?;
         ensure!(told["status"] == "False", "{told}");
-        if limits["hosts"].is_number() {
-            world.served(hosts[0], "beyond").await?;
-        }
-        if limits["endpoints"].is_null() {
-            crate::stage::gone(world.address().await?, hosts[1]).await?;
+        for (host, status) in hosts.into_iter().zip(statuses) {
+            answered(address, host, &[status]).await?;
         }
         world.served("allowed.tokyo.lb.example.net", "allowed").await?;
         world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "False").await?;
