@@ -62,8 +62,7 @@ async fn run(args: JoinArgs) -> anyhow::Result<ExitCode> {
     if let Some(taken) = lb_cluster.taken(&args.cluster, &member).await? {
         anyhow::ensure!(
             args.replace,
-            "{taken}; `portolan leave {}` there first, or say --replace: this one is served once that has been silent for a minute",
-            args.cluster
+            "{taken}; join this one as another Cluster, or say --replace: it is served once that one has been silent for a minute",
         );
         print::err(&format!(
             "portolan: {taken}; this one is served once that has been silent for a minute\n"

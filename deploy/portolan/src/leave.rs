@@ -73,6 +73,13 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
             );
         }
     }
+    if let (Some(lb_cluster), Some(member)) = (&lb_cluster, &member)
+        && let Some(taken) = lb_cluster.taken(cluster, member).await?
+    {
+        anyhow::bail!(
+            "{taken}; --member-only takes this one out and leaves that one as it is, and without --member-kubeconfig and --member-context that one leaves"
+        );
+    }
     let any = Cell::new(false);
     let gone = |what: &str| {
         any.set(true);

@@ -228,7 +228,10 @@ fn fate(plan: &Plan, id: &PoolId, fittest: impl Fn(&PoolId) -> Fitness) -> Fate 
                 Fate::NoPool(format!("{bundle}, the CA bundle of {}, is missing", id.object()))
             }
             _ if fittest(id) == Fitness::Unfit => {
-                Fate::NoEndpoint(format!("no endpoint of {} can take it", id.object()))
+                let conditions = plan.conditions.get(&id.object());
+                let why =
+                    conditions.and_then(|all| all.first()).map_or_else(String::new, |it| format!("; {it}"));
+                Fate::NoEndpoint(format!("no endpoint of {} can take it{why}", id.object()))
             }
             _ => Fate::Proxied,
         },

@@ -176,8 +176,12 @@ fn certificates(
     refusals: &mut Vec<Refusal>,
 ) -> Vec<TLSBinding> {
     let mut hosts: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for tls in &ingress.tls {
-        let Some(name) = &tls.secret else { continue };
+    for (number, tls) in ingress.tls.iter().enumerate() {
+        let Some(name) = &tls.secret else {
+            let message = "there is no secretName; its hosts have the certificate of a listener or of the Cluster in the LB cluster, if any";
+            refusals.push(Refusal::new("NoSecretName", message).at(format!("spec.tls[{number}]")));
+            continue;
+        };
         let all = hosts.entry(name).or_default();
         if tls.hosts.is_empty() {
             // Without hosts it is meant for all.

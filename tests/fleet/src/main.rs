@@ -75,8 +75,20 @@ async fn obey(world: &World, line: &str) -> Result<String> {
         world.cluster(cluster)?.node(number.parse().context("a node is called <cluster>-<number>")?)
     };
     match words[..] {
-        ["kill", name] => node(name)?.kill()?,
-        ["start", name] => node(name)?.start()?,
+        ["kill", name] if name.ends_with("-1") => {
+            anyhow::bail!("{name} carries the API server of its cluster; kill the other one")
+        }
+        ["kill", name] => {
+            let node = node(name)?;
+            // Without power it forwards nothing either.
+            node.link().cut()?;
+            node.kill()?;
+        }
+        ["start", name] => {
+            let node = node(name)?;
+            node.link().heal()?;
+            node.start()?;
+        }
         ["cut", cluster] => world.fleet().link("lb", cluster)?.cut()?,
         ["heal", cluster] => world.fleet().link("lb", cluster)?.heal()?,
         _ => anyhow::bail!("type: kill paris-2, start paris-2, cut tokyo, heal tokyo"),

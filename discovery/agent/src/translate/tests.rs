@@ -847,9 +847,9 @@ fn certificates_are_named_whether_they_are_there_or_not() {
         ]
     );
     assert_eq!(translation.secrets, [key("shop/one"), key("shop/two")]);
-    assert_eq!(reasons(&translation), ["SecretNotFound"]);
+    assert_eq!(reasons(&translation), ["NoSecretName", "SecretNotFound"]);
     let translation = world.secret("shop/two").translate("shop/web");
-    assert_eq!(reasons(&translation), [""; 0]);
+    assert_eq!(reasons(&translation), ["NoSecretName"]);
 }
 
 #[test]

@@ -203,6 +203,12 @@ pub(crate) async fn of_two_by_one_name_the_first_is_served(world: &World) -> Res
     })
     .await?;
     world.served("first.paris.lb.example.net", "first").await?;
+    let leave = ["leave", "paris", "--kubeconfig", &second, "--member-kubeconfig", &second];
+    let said = world.portolan(&leave).await.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(
+        said.contains("another member cluster is served as Cluster") && said.contains("--member-only"),
+        "{said}"
+    );
     let leave = ["leave", "paris", "--member-only", "--member-kubeconfig", &second];
     println!("{}", world.portolan(&leave).await?);
     world.served("first.paris.lb.example.net", "first").await?;

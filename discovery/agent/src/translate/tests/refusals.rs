@@ -28,6 +28,7 @@ fn a_refusal_names_the_field_as_it_was_written() {
         (
             json!({ "defaultBackend": to("web", 80), "tls": [{ "hosts": ["a.example"] }, { "secretName": "gone" }] }),
             vec![
+                "NoSecretName: spec.tls[0]: there is no secretName; its hosts have the certificate of a listener or of the Cluster in the LB cluster, if any",
                 "SecretNotFound: spec.tls[1].secretName: Secret gone does not exist or is not of type kubernetes.io/tls; it is taken as soon as it does",
             ],
         ),
