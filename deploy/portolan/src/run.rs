@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use portolan_compile::Compiler;
 use portolan_metrics::Metrics;
 use portolan_model::id::Kind;
-use portolan_proxy::{DataPlane, Flag, Options};
+use portolan_proxy::{DataPlane, Flag, Lack, Options};
 use portolan_source::{
-    Batch, Folder, FolderWatch, KubernetesOptions, KubernetesSource, ReplicaLease, SourceStatus,
+    Batch, Folder, FolderWatch, KubernetesOptions, KubernetesSource, ReplicaLease, SourceStatus, Versions,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -178,6 +178,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
     let mut retry = tokio::time::interval(QUIET);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unsettled: Option<Instant> = None;
+    let mut taken_in: Option<Versions> = None;
     let mut leaves_at: Option<tokio::time::Instant> = None;
     loop {
         let leave = async {
@@ -195,11 +196,9 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
         tokio::select! {
             batch = queue.recv() => {
                 let Some(batch) = batch else { anyhow::bail!("{source} is no longer watched") };
-                let versions = batch.versions;
+                taken_in.get_or_insert_default().merge(&batch.versions);
                 take_in(batch, args.config.as_deref(), &mut compiler.lock(), &mut plane, &state, &metrics);
-                if let Some(lease) = &lease {
-                    lease.serves(&versions);
-                }
+                tell(lease.as_ref(), &plane, taken_in);
                 unsettled = Some(Instant::now());
                 if let Some(up) = up.take() {
                     let admin = args.ports.admin;
@@ -217,6 +216,7 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
                 }
                 plane.retry();
                 state.lacks(plane.lacks());
+                tell(lease.as_ref(), &plane, taken_in);
             }
             _ = hangup.recv() => {
                 match &source {
@@ -268,6 +268,13 @@ async fn control(args: RunArgs, log: crate::log::Handle, up: impl FnOnce()) -> a
 /// what is resident.
 fn give_memory_back() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+}
+
+/// Says what of all that was taken in is in force here. A `Proxy` is not while one of its listeners is closed.
+fn tell(lease: Option<&ReplicaLease>, plane: &DataPlane, taken_in: Option<Versions>) {
+    let (Some(lease), Some(taken_in)) = (lease, taken_in) else { return };
+    let lacking = plane.lacks().iter().any(Lack::stops_traffic);
+    lease.serves(&if lacking { taken_in.without(Kind::Proxy) } else { taken_in });
 }
 
 /// One step from one configuration to the next.

@@ -33,6 +33,12 @@ impl Versions {
         }
     }
 
+    /// Nothing of that kind is said to be contained.
+    pub fn without(mut self, kind: Kind) -> Self {
+        self.0[kind as usize] = 0;
+        self
+    }
+
     /// The highest of a kind, if there is any.
     pub fn of(&self, kind: Kind) -> Option<u64> {
         Some(self.0[kind as usize]).filter(|version| *version > 0)

@@ -298,7 +298,16 @@ pub(crate) async fn ports_follow_listeners(world: &World) -> Result<()> {
         get(address, host, "/").await.ok().filter(|reply| reply.status == 200)
     })
     .await?;
+    // The port is the proxies' own: whatever else is in force, this Proxy is not.
+    let mut closed = more.clone();
+    closed.as_array_mut().context("a list")?.push(json!({"name": "own", "port": 9902, "protocol": "HTTP"}));
+    set(&closed).await?;
+    world.condition("proxy.portolan.dev", "default", None, "Programmed", "False").await?;
+    pause(Duration::from_secs(3)).await;
+    world.condition("proxy.portolan.dev", "default", None, "Programmed", "False").await?;
+    world.served(host, "harbour").await?;
     set(&listeners).await?;
+    world.condition("proxy.portolan.dev", "default", None, "Programmed", "True").await?;
     wait::until("the port to be gone", LONG, || async { (ports().await? == [80, 443]).then_some(()) })
         .await?;
     world.served(host, "harbour").await?;
