@@ -109,7 +109,6 @@ pub(crate) async fn a_node_is_cordoned_and_one_dies(world: &World) -> Result<()>
     println!("all pods: {}", none_later(&logs[0], &dead, deaths[0].time, FORGOTTEN)?);
     let lost = any.failed.len();
     println!("all pods: {lost} lost until Kubernetes knew, {} after", any.failed_after(late));
-    // Half of the pods are dead for most of the time: without other tries it would be a third.
     ensure!(lost * 20 < any.sent, "{any}");
     ensure!(any.failed_after(late) == 0, "{any}");
     Ok(())

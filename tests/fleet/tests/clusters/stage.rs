@@ -89,11 +89,11 @@ pub(crate) async fn gone(address: SocketAddr, host: &str) -> Result<()> {
     gone.await
 }
 
-/// Waits until whichever proxy takes the connection answers for a host with one of these statuses: it is known, and there is nowhere to send its requests.
+/// Waits until whichever proxy takes the connection answers for a host with one of these statuses.
 pub(crate) async fn answered(address: SocketAddr, host: &str, statuses: &[u16]) -> Result<()> {
     let last = std::sync::Mutex::new(String::new());
     let what = format!("{host} to be answered with {statuses:?}");
-    let unavailable = wait::until(&what, LONG, || async {
+    let answered = wait::until(&what, LONG, || async {
         for _ in 0..IN_A_ROW {
             let reply = get(address, host, "/").await.ok()?;
             if !statuses.contains(&reply.status.as_u16()) {
@@ -103,7 +103,7 @@ pub(crate) async fn answered(address: SocketAddr, host: &str, statuses: &[u16]) 
         }
         Some(())
     });
-    unavailable
+    answered
         .await
         .with_context(|| format!("last {}", last.lock().map(|last| last.clone()).unwrap_or_default()))
 }
