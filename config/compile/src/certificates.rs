@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::HostPattern;
 use portolan_model::id::ObjectRef;
 use portolan_model::intent::{CertificateFacts, KeyAlgorithm, Spec, TlsSecret};
@@ -104,6 +105,15 @@ pub(crate) fn certificate<'a>(store: &'a Store, secret: &ObjectRef) -> Option<&'
         Spec::Secret(secret) => Some(secret),
         _ => None,
     }
+}
+
+/// What is said where a `Secret` is named, `field`, that holds no certificate; `wrong` is what is wrong with the one of that name.
+pub(crate) fn no_certificate(field: String, secret: &ObjectRef, wrong: Option<&[Condition]>) -> Condition {
+    let message = match wrong.and_then(<[_]>::first) {
+        Some(Condition { field, message, .. }) => format!("{secret} is invalid: {field}: {message}"),
+        None => format!("{secret} does not exist as one of type kubernetes.io/tls"),
+    };
+    Condition::new(ConditionType::ResolvedRefs, Reason::CertificateNotFound, field, message)
 }
 
 /// The server name under which a certificate serves a host pattern, if it covers it. A certificate's wildcard spans one

@@ -17,7 +17,7 @@ use portolan_model::proxy::Proxy;
 use portolan_model::shard::ShardedMap;
 
 use crate::age::Aged;
-use crate::certificates::{Certificates, Rebound, Use, certificate, covered};
+use crate::certificates::{Certificates, Rebound, Use, certificate, covered, no_certificate};
 use crate::dirty::Dirty;
 use crate::hosts::{Hosts, Rights, Verdict, concerning, wider};
 use crate::limits::{Ledger, Moved};
@@ -94,8 +94,8 @@ impl Compiler {
         self.serve(&mut dirty);
         self.follow_owners(&mut dirty);
         let mut rebound = Rebound::default();
-        self.judge_load_balancers(&mut dirty, &mut rebound, &mut update);
         self.resolve_pools(&mut dirty, &mut update);
+        self.judge_load_balancers(&mut dirty, &mut rebound, &mut update);
         for id in &dirty.objects {
             self.work_out(id, &mut rebound, &mut update);
         }
@@ -197,7 +197,14 @@ impl Compiler {
     }
 
     fn court(&self) -> Court<'_> {
-        Court { store: &self.store, names: &self.names, hosts: &self.hosts, limits: &self.limits }
+        Court {
+            store: &self.store,
+            names: &self.names,
+            hosts: &self.hosts,
+            limits: &self.limits,
+            plan: &self.plan,
+            invalid: &self.invalid,
+        }
     }
 
     pub(crate) fn rights(&self) -> Rights<'_> {
@@ -283,6 +290,9 @@ impl Compiler {
             None if object.is_some() => conditions.push(misplaced(id)),
             Some(Spec::Proxy(proxy)) => (conditions, uses) = self.judge_proxy(id, proxy),
             Some(Spec::Cluster(cluster)) => (conditions, uses) = self.judge_cluster(id, cluster),
+            Some(Spec::NodeSet(set)) => {
+                conditions = pools::judge_nodes(&self.store, &self.plan.proxy, id, set);
+            }
             Some(Spec::TrafficPolicy(policy)) => {
                 conditions = object
                     .as_ref()
@@ -313,7 +323,7 @@ impl Compiler {
         for id in pools {
             let resolved = self.resolve(&id);
             if !self.limits.has(&id.namespace) {
-                self.put_pool(id, resolved, update);
+                self.put_pool(id, resolved, dirty, update);
                 continue;
             }
             tenants.insert(Arc::clone(&id.namespace));
@@ -321,7 +331,7 @@ impl Compiler {
                 (Some(object), Some(pool)) if self.limits.measure(object, pool) => {
                     limited.insert(id, resolved);
                 }
-                _ => self.put_pool(id, resolved, update),
+                _ => self.put_pool(id, resolved, dirty, update),
             }
         }
         for namespace in tenants {
@@ -335,7 +345,7 @@ impl Compiler {
         }
         for (id, (mut pool, mut conditions)) in limited {
             conditions.extend(pool.as_mut().and_then(|pool| self.limits.cut(&id, pool)));
-            self.put_pool(id, (pool, conditions), update);
+            self.put_pool(id, (pool, conditions), dirty, update);
         }
     }
 
@@ -354,10 +364,20 @@ impl Compiler {
         }
     }
 
-    fn put_pool(&mut self, id: ObjectRef, (pool, conditions): Resolved, update: &mut Update) {
+    fn put_pool(
+        &mut self,
+        id: ObjectRef,
+        (pool, conditions): Resolved,
+        dirty: &mut Dirty,
+        update: &mut Update,
+    ) {
         let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));
-        put(&mut self.plan.pools, &mut update.pools, key, pool.map(Arc::new));
-        self.set_conditions(id, conditions, update);
+        let before = pools::is_bereft(&self.plan, &key);
+        put(&mut self.plan.pools, &mut update.pools, key.clone(), pool.map(Arc::new));
+        self.set_conditions(id.clone(), conditions, update);
+        if before != pools::is_bereft(&self.plan, &key) {
+            dirty.verdicts.extend(self.users(&id, Kind::HttpLoadBalancer));
+        }
     }
 
     fn judge_proxy(&self, id: &ObjectRef, proxy: &Proxy) -> (Vec<Condition>, Vec<Use>) {
@@ -375,10 +395,10 @@ impl Compiler {
             if let Some(secret) = tls.and_then(|tls| tls.default_certificate.as_ref()) {
                 match certificate(&self.store, secret) {
                     Some(_) => uses.push((None, secret.clone())),
-                    None => conditions.push(no_certificate(
-                        format!("spec.listeners[{at}].tls.defaultCertificateRef"),
-                        secret,
-                    )),
+                    None => {
+                        let field = format!("spec.listeners[{at}].tls.defaultCertificateRef");
+                        conditions.push(no_certificate(field, secret, self.wrong(secret)));
+                    }
                 }
             }
         }
@@ -401,7 +421,7 @@ impl Compiler {
         let Some(secret) = &cluster.certificate else { return (conditions, uses) };
         let field = "spec.certificateRef";
         match (certificate(&self.store, secret), self.names.cluster_wildcard(&id.name)) {
-            (None, _) => conditions.push(no_certificate(field.to_owned(), secret)),
+            (None, _) => conditions.push(no_certificate(field.to_owned(), secret, self.wrong(secret))),
             (Some(found), Ok(wildcard)) => match covered(&found.facts, &wildcard) {
                 Some(name) => uses.push((Some(name), secret.clone())),
                 None => conditions.push(Condition::new(
@@ -419,6 +439,11 @@ impl Compiler {
             )),
         }
         (conditions, uses)
+    }
+
+    /// What is wrong with an object that cannot be read.
+    fn wrong(&self, id: &ObjectRef) -> Option<&[Condition]> {
+        self.invalid.get(id).map(Vec::as_slice)
     }
 
     fn virtual_host(&self, pattern: &HostPattern) -> Option<Arc<VirtualHost>> {
@@ -465,15 +490,6 @@ pub(crate) fn is_default_proxy(id: &ObjectRef) -> bool {
 
 fn cluster_plan(cluster: &Cluster) -> ClusterPlan {
     ClusterPlan { weight: cluster.weight, drain: cluster.drain, locality: cluster.locality.clone() }
-}
-
-fn no_certificate(field: String, secret: &ObjectRef) -> Condition {
-    Condition::new(
-        ConditionType::ResolvedRefs,
-        Reason::CertificateNotFound,
-        field,
-        format!("{secret} does not exist, is invalid, or is not of type kubernetes.io/tls"),
-    )
 }
 
 fn misplaced(id: &ObjectRef) -> Condition {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portolan_model::host::HostPattern;
-use portolan_model::id::{Kind, PoolId, tenant_namespace};
+use portolan_model::id::{Kind, ObjectRef, PoolId, tenant_namespace};
 use portolan_model::plan::Counts;
 
 use crate::compiler::Compiler;
@@ -36,6 +36,12 @@ impl Compiler {
             !self.limits.is_beyond(&namespace, host)
                 && matches!(self.hosts.verdict(&namespace, host, self.rights()), Verdict::Serves)
         }));
+        let told = |id: &ObjectRef| self.plan.conditions.get(id).is_some();
+        let read = self.store.in_namespace(&namespace).filter(|object| told(&object.meta.id));
+        // What was never read is not in the store.
+        let unread =
+            self.invalid.keys().filter(|id| *id.namespace == *namespace && self.store.get(id).is_none());
+        counts.faults = count(read).saturating_add(count(unread));
         for object in self.store.of_kind(&namespace, Kind::UpstreamPool) {
             let id = &object.meta.id;
             let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));

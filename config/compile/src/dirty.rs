@@ -61,6 +61,9 @@ impl Compiler {
                 self.replace(&id, None, dirty);
             }
             Delta::Invalid(id, conditions) => {
+                if id.kind == Kind::Secret {
+                    self.touch_users(&id, dirty);
+                }
                 dirty.objects.insert(id.clone());
                 self.invalid.insert(id, conditions);
             }
@@ -69,6 +72,9 @@ impl Compiler {
 
     fn forgive(&mut self, id: &ObjectRef, dirty: &mut Dirty) {
         if self.invalid.remove(id).is_some() {
+            if id.kind == Kind::Secret {
+                self.touch_users(id, dirty);
+            }
             dirty.objects.insert(id.clone());
         }
     }
@@ -131,7 +137,7 @@ impl Compiler {
         }
     }
 
-    fn users(&self, target: &ObjectRef, by: Kind) -> impl Iterator<Item = ObjectRef> {
+    pub(crate) fn users(&self, target: &ObjectRef, by: Kind) -> impl Iterator<Item = ObjectRef> {
         self.store.users(target, by).map(|object| object.meta.id.clone())
     }
 
@@ -241,8 +247,10 @@ impl Compiler {
             }
         }
         if other_endpoints {
-            let pools = self.store.of_kind(&namespace, Kind::UpstreamPool);
-            dirty.objects.extend(pools.map(|pool| pool.meta.id.clone()));
+            for kind in [Kind::UpstreamPool, Kind::NodeSet] {
+                let concerned = self.store.of_kind(&namespace, kind);
+                dirty.objects.extend(concerned.map(|object| object.meta.id.clone()));
+            }
         }
     }
 
@@ -257,8 +265,10 @@ impl Compiler {
             dirty.limits.extend(self.limits.namespaces().cloned());
         }
         if old.reserved != new.reserved {
-            let pools = self.store.all_of_kind(Kind::UpstreamPool);
-            dirty.objects.extend(pools.map(|pool| pool.meta.id.clone()));
+            for kind in [Kind::UpstreamPool, Kind::NodeSet] {
+                let concerned = self.store.all_of_kind(kind);
+                dirty.objects.extend(concerned.map(|object| object.meta.id.clone()));
+            }
         }
         if old.default_policy != new.default_policy {
             let all = self.store.all_of_kind(Kind::HttpLoadBalancer);

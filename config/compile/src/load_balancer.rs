@@ -1,6 +1,6 @@
 //! What an `HTTPLoadBalancer` serves, what is wrong with it, and how several make up one host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,15 +8,16 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{HttpLoadBalancer, Object, Spec};
-use portolan_model::plan::{Action, Route, VirtualHost};
+use portolan_model::plan::{Action, Plan, Route, VirtualHost};
 use portolan_model::policy::SharedPolicy;
 use portolan_model::route::{RouteMatch, Rule};
 
 use crate::age::why_first;
-use crate::certificates::{Use, certificate, covered};
+use crate::certificates::{Use, certificate, covered, no_certificate};
 use crate::hosts::{Hosts, Rights, Verdict, names};
 use crate::limits::{Ledger, reached};
 use crate::names::{Names, NoName, reason};
+use crate::pools;
 use crate::store::Store;
 
 /// What an object of that kind says.
@@ -128,6 +129,10 @@ pub(crate) struct Court<'a> {
     pub(crate) names: &'a Names,
     pub(crate) hosts: &'a Hosts,
     pub(crate) limits: &'a Ledger,
+    /// Its pools, and what is wrong with them, are those after this step.
+    pub(crate) plan: &'a Plan,
+    /// What cannot be read, and why.
+    pub(crate) invalid: &'a BTreeMap<ObjectRef, Vec<Condition>>,
 }
 
 impl<'a> Court<'a> {
@@ -237,13 +242,16 @@ impl<'a> Court<'a> {
     fn judge_backends(self, lb: &HttpLoadBalancer, findings: &mut Findings) {
         for (rule, it) in lb.rules.iter().enumerate() {
             for (at, backend) in it.backends.iter().enumerate() {
-                if self.store.live(&backend.pool.object()).is_none() {
-                    findings.unresolved(
-                        Reason::BackendNotFound,
-                        format!("spec.rules[{rule}].backends[{at}].pool"),
-                        format!("{} {} does not exist", Kind::UpstreamPool, backend.pool),
-                    );
-                }
+                let pool = &backend.pool;
+                let (reason, what) = if self.store.live(&pool.object()).is_none() {
+                    (Reason::BackendNotFound, "does not exist")
+                } else if pools::is_bereft(self.plan, pool) {
+                    (Reason::NoEndpoints, "has no endpoints left, as its own conditions say")
+                } else {
+                    continue;
+                };
+                let field = format!("spec.rules[{rule}].backends[{at}].pool");
+                findings.unresolved(reason, field, format!("{} {pool} {what}", Kind::UpstreamPool));
             }
         }
     }
@@ -255,14 +263,12 @@ impl<'a> Court<'a> {
         findings: &mut Findings,
     ) -> Vec<Use> {
         let mut uses = Vec::new();
+        let named: BTreeSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
         for (at, binding) in lb.tls.iter().enumerate() {
             let reference = format!("spec.tls[{at}].secretName");
             let Some(secret) = certificate(self.store, &binding.secret) else {
-                let message = format!(
-                    "{} does not exist, is invalid, or is not of type kubernetes.io/tls",
-                    binding.secret
-                );
-                findings.unresolved(Reason::CertificateNotFound, reference, message);
+                let wrong = self.invalid.get(&binding.secret).map(Vec::as_slice);
+                findings.conditions.push(no_certificate(reference, &binding.secret, wrong));
                 continue;
             };
             if binding.hosts.is_empty() {
@@ -298,8 +304,8 @@ impl<'a> Court<'a> {
                 for name in &within {
                     bind(name, field.clone(), findings);
                 }
-                let named = |rule: &Rule| rule.hosts.iter().any(|own| own.covers(host) || host.covers(own));
-                if within.is_empty() && !lb.rules.iter().any(named) {
+                let is_near = |own: &&HostPattern| own.covers(host) || host.covers(own);
+                if within.is_empty() && !named.iter().any(is_near) {
                     findings.conditions.push(Condition::new(
                         ConditionType::Accepted,
                         Reason::Invalid,

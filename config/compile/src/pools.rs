@@ -6,10 +6,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use portolan_model::condition::{Condition, ConditionType, Reason};
-use portolan_model::id::{Kind, ObjectRef};
+use portolan_model::id::{Kind, ObjectRef, PoolId};
 use portolan_model::intent::{Cluster, Spec};
-use portolan_model::inventory::{EndpointSlice, Node, SliceEndpoint};
-use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, PoolTls, Trust};
+use portolan_model::inventory::{EndpointSlice, Node, NodeSet, SliceEndpoint};
+use portolan_model::plan::{Endpoint, NamedEndpoint, Plan, Pool, PoolTls, Trust};
 use portolan_model::pool::{
     EndpointHost, EndpointRanges, EndpointSource, InlineEndpoint, Outside, UpstreamPool, UpstreamTls,
     Verification,
@@ -25,14 +25,8 @@ pub(crate) fn resolve(
     id: &ObjectRef,
     pool: &UpstreamPool,
 ) -> (Pool, Vec<Condition>) {
-    let cluster = store.cluster(&id.namespace);
-    let reserved = match cluster {
-        Some(Cluster { integrated: true, .. }) => Arc::default(),
-        _ => Arc::clone(&proxy.reserved),
-    };
-    let allowed = cluster.and_then(|cluster| cluster.allowed_endpoints.clone());
     let mut found = Found {
-        ranges: EndpointRanges { allowed, reserved },
+        ranges: ranges(store, proxy, &id.namespace),
         endpoints: Vec::new(),
         names: Vec::new(),
         refused: BTreeMap::new(),
@@ -61,15 +55,7 @@ pub(crate) fn resolve(
         ));
     }
     for ((field, outside), (first, count)) in refused {
-        let why = match outside {
-            Outside::NotAllowed => "lies outside the addresses that the cluster's endpoints may have",
-            Outside::Reserved => {
-                "is reserved for the LB cluster itself (spec.reservedCIDRs of the Proxy); only a Cluster with \
-                 integrated: true may use it"
-            }
-        };
-        let message = format!("{first}{} {why}", and_more(count));
-        conditions.push(Condition::new(ConditionType::Accepted, Reason::EndpointNotAllowed, field, message));
+        conditions.push(not_allowed(field, outside, first, count));
     }
     // Where an address is there twice, the entry that takes new requests counts; between such the first.
     endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating));
@@ -88,6 +74,59 @@ pub(crate) fn resolve(
         health_check: pool.health_check.clone(),
     };
     (pool, conditions)
+}
+
+/// What is wrong with the nodes of a `NodeSet`.
+pub(crate) fn judge_nodes(store: &Store, proxy: &Proxy, id: &ObjectRef, set: &NodeSet) -> Vec<Condition> {
+    let ranges = ranges(store, proxy, &id.namespace);
+    let mut refused: BTreeMap<Outside, (String, IpAddr, usize)> = BTreeMap::new();
+    for (at, node) in set.nodes.iter().enumerate() {
+        if let Some(address) = node.addresses.first()
+            && let Err(outside) = ranges.check(*address)
+        {
+            let field = || format!("spec.nodes[{at}].addresses[0]");
+            refused.entry(outside).or_insert_with(|| (field(), *address, 0)).2 += 1;
+        }
+    }
+    refused
+        .into_iter()
+        .map(|(outside, (field, first, count))| not_allowed(field, outside, first, count))
+        .collect()
+}
+
+/// Where the endpoints of a namespace may lie.
+fn ranges(store: &Store, proxy: &Proxy, namespace: &str) -> EndpointRanges {
+    let cluster = store.cluster(namespace);
+    let reserved = match cluster {
+        Some(Cluster { integrated: true, .. }) => Arc::default(),
+        _ => Arc::clone(&proxy.reserved),
+    };
+    EndpointRanges { allowed: cluster.and_then(|cluster| cluster.allowed_endpoints.clone()), reserved }
+}
+
+/// Says of `count` addresses, `first` the first of them, that they may not be used.
+fn not_allowed(field: String, outside: Outside, first: IpAddr, count: usize) -> Condition {
+    let why = match outside {
+        Outside::NotAllowed => "lies outside the addresses that the cluster's endpoints may have",
+        Outside::Reserved => {
+            "is reserved for the LB cluster itself (spec.reservedCIDRs of the Proxy); only a Cluster with \
+             integrated: true may use it"
+        }
+    };
+    let message = format!("{first}{} {why}", and_more(count));
+    Condition::new(ConditionType::Accepted, Reason::EndpointNotAllowed, field, message)
+}
+
+/// Whether a pool has no endpoints left because of what is wrong with it.
+pub(crate) fn is_bereft(plan: &Plan, pool: &PoolId) -> bool {
+    let takes_away = |condition: &Condition| {
+        matches!(
+            condition.reason,
+            Reason::EndpointNotAllowed | Reason::LimitReached | Reason::NodesNotFound | Reason::PortNotFound
+        )
+    };
+    plan.pools.get(pool).is_some_and(|it| it.endpoints.is_empty() && it.names.is_empty())
+        && plan.conditions.get(&pool.object()).is_some_and(|found| found.iter().any(takes_away))
 }
 
 fn and_more(count: usize) -> String {

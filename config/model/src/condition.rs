@@ -28,6 +28,8 @@ pub enum Reason {
     HostTooLong,
     /// No `UpstreamPool` of that name in the namespace.
     BackendNotFound,
+    /// The `UpstreamPool` has no endpoints left because of what its own conditions say.
+    NoEndpoints,
     /// No `Secret` of that name and type.
     CertificateNotFound,
     /// The certificate does not cover the host that it is meant for.

@@ -149,6 +149,8 @@ pub struct Counts {
     pub hosts: u32,
     /// Endpoints of all its pools; one that is given by a DNS name counts once.
     pub endpoints: u32,
+    /// Objects that something is wrong with: their conditions say what.
+    pub faults: u32,
 }
 
 /// The routes of one host pattern.

@@ -22,12 +22,14 @@ use super::parts::{Locality, SecretRef, is_false};
         .message("the name must be one DNS label of at most 56 characters"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Synced", type_ = "string", json_path = ".status.conditions[?(@.type=='Synced')].status"),
     printcolumn(name = "Seen", type_ = "date", json_path = ".status.agent.lastSeen"),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.version"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.counts.nodes"),
     printcolumn(name = "Apps", type_ = "integer", json_path = ".status.counts.loadBalancers"),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.counts.hosts"),
     printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.counts.endpoints"),
+    printcolumn(name = "Faults", type_ = "integer", json_path = ".status.counts.faults"),
     printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight"),
     printcolumn(name = "Drain", type_ = "boolean", json_path = ".spec.drain"),
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.locality.region", priority = 1),
@@ -147,8 +149,8 @@ pub struct ClusterStatus {
     /// What it has in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// `Accepted`, `ResolvedRefs`, `Programmed`, `WithinLimits`: none of its objects is left out for one of `limits`, and `Ready`: its agent
-    /// was seen lately and its objects are served.
+    /// `Accepted`, `ResolvedRefs`, `Programmed`, `WithinLimits`: none of its objects is left out for one of `limits`, `Synced`:
+    /// everything that its agent wants written is, and `Ready`: its agent was seen lately and its objects are served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -186,6 +188,9 @@ pub struct Counts {
     /// Endpoints of all its pools.
     #[serde(default)]
     pub endpoints: u32,
+    /// Objects that something is wrong with: their conditions say what.
+    #[serde(default)]
+    pub faults: u32,
 }
 
 /// A domain that a cluster may claim hosts under.

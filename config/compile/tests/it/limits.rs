@@ -111,6 +111,7 @@ impl Naive {
             routes: serving.iter().map(|lb| rules(lb).len() as u32).sum(),
             hosts: hosts.count() as u32,
             endpoints: pools.map(|pool| self.kept[&pool.meta.id] as u32).sum(),
+            faults: plan.conditions.iter().filter(|(id, _)| id.cluster() == Some(cluster)).count() as u32,
         };
         assert_eq!(counts, expected, "{cluster}");
         let left_out = self.left_out.iter().filter(|id| id.cluster() == Some(cluster)).count();
@@ -383,7 +384,7 @@ fn counts_are_of_what_is_in_force() {
     let compiler = compile(fleet(limits, objects));
     assert_eq!(
         compiler.counts("paris"),
-        Counts { nodes: 2, load_balancers: 1, routes: 2, hosts: 1, endpoints: 2 }
+        Counts { nodes: 2, load_balancers: 1, routes: 2, hosts: 1, endpoints: 2, faults: 3 }
     );
     assert_eq!(compiler.counts("oslo"), Counts::default());
     assert_eq!(compiler.left_out("paris"), LeftOut { load_balancers: 1, hosts: 0, pools: 1 });

@@ -378,6 +378,39 @@ fn endpoints_are_ports_on_nodes() {
     assert_eq!(resolved(vec![on(None)]).1, [(Reason::NodesNotFound, "spec.nodePort".to_owned())]);
 }
 
+/// Regression: a pool with nothing left was told of at the pool alone.
+#[test]
+fn a_pool_that_keeps_no_endpoint_is_told_of_where_it_is_used() {
+    let within = |ranges: &[&str]| {
+        let ranges = ranges.iter().map(|it| it.parse().unwrap()).collect();
+        cluster("paris", |cluster| cluster.allowed_endpoints = Some(ranges))
+    };
+    let on_nodes = pool("paris/on", EndpointSource::NodePort { port: port(30080), nodes: None });
+    let set = nodes("paris/nodes", &["n1 10.0.0.1", "n2 10.0.0.2", "!n3 10.0.0.3"]);
+    let listed = pool("paris/listed", inline(&["10.0.0.1", "10.0.0.2"]));
+    let empty = pool("paris/empty", inline(&[]));
+    let app = lb("paris/a", 0, &["/ > on listed", "/empty > empty"]);
+    let mut compiler = compile([within(&["10.0.0.2/32"]), on_nodes, set.clone(), listed, empty, app]);
+    let (lb, nodes) = (lb_id("paris/a"), id(Kind::NodeSet, "paris/nodes"));
+    let partly = [(Reason::EndpointNotAllowed, "spec.nodes[0].addresses[0]".to_owned())];
+    assert_eq!((wrong(&compiler, &lb), &*wrong(&compiler, &nodes)), (vec![], &partly[..]));
+    let told = &conditions(&compiler, &nodes)[0].message;
+    assert!(told.starts_with("10.0.0.1 (and 1 more) lies outside"), "{told}");
+    assert_eq!(compiler.counts("paris").faults, 3);
+    let bereft = [0, 1].map(|at| (Reason::NoEndpoints, format!("spec.rules[0].backends[{at}].pool")));
+    compiler.apply([apply(within(&["10.1.0.0/16"]))]);
+    assert_eq!((&*wrong(&compiler, &lb), &*wrong(&compiler, &nodes)), (&bereft[..], &partly[..]));
+    compiler.apply([apply(within(&["10.0.0.0/16"]))]);
+    assert_eq!(compiler.plan().conditions.len(), 0);
+    compiler.apply([Delta::Delete(nodes.clone())]);
+    assert_eq!(wrong(&compiler, &lb), bereft[..1]);
+    compiler.apply([apply(set)]);
+    assert_eq!((compiler.plan().conditions.len(), compiler.counts("paris").faults), (0, 0));
+    let unread = Condition::new(ConditionType::Accepted, Reason::Invalid, "spec", "no");
+    compiler.apply([Delta::Invalid(lb_id("paris/b"), vec![unread])]);
+    assert_eq!(compiler.counts("paris").faults, 1);
+}
+
 #[test]
 fn a_missing_ca_is_never_trust() {
     let mut secure = pool("paris/p", inline(&[]));
@@ -569,6 +602,16 @@ fn clusters_and_listeners_have_certificates() {
         gone("spec.listeners[1].tls.defaultCertificateRef")
     );
     assert_eq!(wrong(&compiler, &id(Kind::Cluster, "paris")), gone("spec.certificateRef"));
+    let of_paris = id(Kind::Cluster, "paris");
+    let told = |compiler: &portolan_compile::Compiler| conditions(compiler, &of_paris)[0].message.clone();
+    let none = "Secret portolan-system/paris does not exist as one of type kubernetes.io/tls";
+    assert_eq!(told(&compiler), none);
+    let broken = Condition::new(ConditionType::Accepted, Reason::Invalid, "data[tls.crt]", "no PEM");
+    let secret = ObjectRef::new(Kind::Secret, "portolan-system", "paris");
+    compiler.apply([Delta::Invalid(secret.clone(), vec![broken])]);
+    assert_eq!(told(&compiler), "Secret portolan-system/paris is invalid: data[tls.crt]: no PEM");
+    compiler.apply([Delta::Delete(secret)]);
+    assert_eq!(told(&compiler), none);
     compiler.apply([apply(system("default", &["x.org"])), apply(system("paris", &["*.paris.lb.net"]))]);
     assert_eq!(server_names(&compiler), ["*.paris.lb.net: paris"]);
     assert_eq!((compiler.plan().certificates.len(), compiler.plan().conditions.len()), (2, 0));

@@ -30,8 +30,11 @@ pub(super) struct Sign {
     identity: String,
     /// Of which member cluster; `None` where that cannot be found out.
     member: Option<String>,
-    refused: watch::Receiver<Option<String>>,
+    refused: watch::Receiver<Option<Refused>>,
 }
+
+/// What the LB cluster refuses, if anything.
+pub(super) type Refused = Option<String>;
 
 impl Sign {
     pub(super) fn new(
@@ -39,7 +42,7 @@ impl Sign {
         credential: &Credential,
         identity: String,
         member: Option<String>,
-        refused: watch::Receiver<Option<String>>,
+        refused: watch::Receiver<Option<Refused>>,
     ) -> Self {
         Self {
             leases: Api::namespaced(client, &credential.namespace),
@@ -91,19 +94,22 @@ impl Sign {
     /// Gives it once, if nobody else does.
     async fn give(&self) -> kube::Result<Option<Taken>> {
         let mut metadata = metadata(AGENT);
+        let mut said = None;
         match self.leases.get_opt(AGENT).await {
             Ok(Some(lease)) => {
                 if let Some(taken) = self.by_another(&lease) {
                     return Ok(Some(taken));
                 }
                 metadata.resource_version = lease.metadata.resource_version;
+                said = lease.metadata.annotations.and_then(|mut it| it.remove(REFUSED_ANNOTATION));
             }
             Ok(None) => {}
             // An LB cluster with the rights of an older version.
             Err(kube::Error::Api(status)) if status.code == 403 => {}
             Err(error) => return Err(error),
         }
-        let refused = self.refused.borrow().clone().map(|refused| (REFUSED_ANNOTATION.to_owned(), refused));
+        let refused = self.refused.borrow().clone().unwrap_or(said);
+        let refused = refused.map(|refused| (REFUSED_ANNOTATION.to_owned(), refused));
         let member = self.member.clone().map(|member| (MEMBER_ANNOTATION.to_owned(), member));
         let version = (VERSION_ANNOTATION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         metadata.annotations = Some([version].into_iter().chain(member).chain(refused).collect());

@@ -15,7 +15,7 @@ use super::Options;
 use super::credential::{self, Credential, RenewError, Renewal, Term};
 use super::events::{self, Teller};
 use super::figures::{About, Metrics};
-use super::lease::{self, Sign};
+use super::lease::{self, Refused, Sign};
 use super::write::{Clients, Target, write};
 use super::{chain, version, watch as watches};
 use crate::keeper::{Input, Keeper, MemberId, Watched, Write};
@@ -33,6 +33,8 @@ const TOO_OLD: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
+/// By then what is refused was tried: until then what the agent before said of it stands.
+const TRIED: Duration = Duration::from_secs(15);
 /// How often figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -65,7 +67,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         refused: watch::Sender::new(None),
         chance: Chance::default(),
         reachable: true,
-        synced: false,
+        synced: None,
         renewal,
     };
     session.connect();
@@ -180,11 +182,12 @@ struct Session<'a> {
     renewing: JoinSet<Result<String, RenewError>>,
     /// Refusals that the log had.
     said: HashSet<String>,
-    /// What the sign of life says of refusals.
-    refused: watch::Sender<Option<String>>,
+    /// What the sign of life says of refusals, once that is known.
+    refused: watch::Sender<Option<Refused>>,
     chance: Chance,
     reachable: bool,
-    synced: bool,
+    /// Since when every list is in.
+    synced: Option<Instant>,
     renewal: Renewal,
 }
 
@@ -259,8 +262,8 @@ impl Session<'_> {
     fn proceed(&mut self) -> Option<Instant> {
         let now = Instant::now();
         self.keeper.settle(now);
-        if !self.synced && self.keeper.synced() {
-            self.synced = true;
+        if self.synced.is_none() && self.keeper.synced() {
+            self.synced = Some(now);
             let figures = self.keeper.figures();
             self.metrics.set_figures(figures);
             tracing::info!(ingresses = figures.ingresses, writes = figures.pending[0], "every list is in");
@@ -335,11 +338,9 @@ impl Session<'_> {
         self.metrics.set_figures(self.keeper.figures());
         let mut refused = self.keeper.refused(Instant::now());
         refused.iter_mut().for_each(events::cut);
-        self.refused.send_if_modified(|told| {
-            let changed = *told != refused;
-            *told = refused;
-            changed
-        });
+        if refused.is_some() || self.synced.is_some_and(|since| since.elapsed() > TRIED) {
+            self.refused.send_if_modified(|told| told.replace(refused.clone()) != Some(refused));
+        }
         if self.renewing.is_empty() && self.renewal.is_due(Timestamp::now(), Instant::now()) {
             let Clients { member, lb, .. } = self.clients.clone();
             let (lifetime, beside) = (self.options.token_lifetime, self.options.namespace.clone());

@@ -1,11 +1,13 @@
 //! From what is wrong with an object to the conditions of its status.
 //!
-//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say.
+//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say;
+//! unknown where it was not looked.
 //! `lastTransitionTime` moves with the status alone.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use portolan_compile::LeftOut;
 use portolan_model::condition::{self, ConditionType, Reason};
+use portolan_model::id::Kind;
 
 /// The longest message that Kubernetes takes.
 const LONGEST: usize = 32 * 1024;
@@ -16,7 +18,8 @@ const AND_MORE: &str = "; and more";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) kind: &'static str,
-    pub(crate) holds: bool,
+    /// Nothing where it is not known.
+    pub(crate) holds: Option<bool>,
     pub(crate) reason: String,
     pub(crate) message: String,
 }
@@ -28,7 +31,11 @@ impl Said {
         reason: impl Into<String>,
         message: impl Into<String>,
     ) -> Self {
-        Self { kind, holds, reason: reason.into(), message: message.into() }
+        Self { kind, holds: Some(holds), reason: reason.into(), message: message.into() }
+    }
+
+    pub(crate) fn unknown(kind: &'static str, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind, holds: None, reason: reason.into(), message: message.into() }
     }
 }
 
@@ -44,12 +51,35 @@ pub(crate) enum Programmed {
 }
 
 /// `Accepted` and `ResolvedRefs`, by what is wrong, and `Programmed`.
-pub(crate) fn of(found: &[condition::Condition], programmed: Programmed) -> Vec<Said> {
-    vec![
-        one(found, ConditionType::Accepted, "Accepted"),
-        one(found, ConditionType::ResolvedRefs, "ResolvedRefs"),
-        in_force(found, programmed),
-    ]
+pub(crate) fn of(kind: Kind, found: &[condition::Condition], programmed: Programmed) -> Vec<Said> {
+    let accepted = one(found, ConditionType::Accepted, "Accepted");
+    let resolved = one(found, ConditionType::ResolvedRefs, "ResolvedRefs");
+    let Some(out) = found.iter().find(|condition| is_out_of_force(kind, condition)) else {
+        return vec![accepted, resolved, in_force(programmed)];
+    };
+    let reason = format!("{:?}", out.reason);
+    let resolved = match resolved.holds {
+        Some(false) => resolved,
+        _ => {
+            Said::unknown("ResolvedRefs", &*reason, "what it refers to is not looked at until it is accepted")
+        }
+    };
+    let message = match out.reason {
+        Reason::Invalid => "this generation is not in force; the last good one is, if there was one",
+        _ => "it is not in force",
+    };
+    vec![accepted, resolved, Said::new("Programmed", false, reason, message)]
+}
+
+/// Whether an object of that kind is not in force at all for that.
+fn is_out_of_force(kind: Kind, condition: &condition::Condition) -> bool {
+    let whole = match condition.reason {
+        Reason::Invalid | Reason::ClusterNotFound | Reason::NotDefault => true,
+        // With a field it is one of its hosts; a pool keeps some of its endpoints.
+        Reason::LimitReached => kind == Kind::HttpLoadBalancer && condition.field.is_empty(),
+        _ => false,
+    };
+    whole && condition.kind == ConditionType::Accepted
 }
 
 /// `WithinLimits`, of a `Cluster`, by what is left out.
@@ -84,29 +114,14 @@ fn one(found: &[condition::Condition], kind: ConditionType, name: &'static str) 
     Said::new(name, false, format!("{:?}", first.reason), cut(message))
 }
 
-fn in_force(found: &[condition::Condition], programmed: Programmed) -> Said {
-    let not_at_all = |condition: &&condition::Condition| {
-        matches!(condition.reason, Reason::Invalid | Reason::ClusterNotFound | Reason::NotDefault)
-            && condition.kind == ConditionType::Accepted
-    };
-    match (found.iter().find(not_at_all), programmed) {
-        (Some(condition), _) => {
-            let message = match condition.reason {
-                Reason::Invalid => "this generation is not in force; the last good one is, if there was one",
-                _ => "it is not in force",
-            };
-            Said::new("Programmed", false, format!("{:?}", condition.reason), message)
+fn in_force(programmed: Programmed) -> Said {
+    const KIND: &str = "Programmed";
+    match programmed {
+        Programmed::Yes => Said::new(KIND, true, KIND, ""),
+        Programmed::Pending => {
+            Said::new(KIND, false, "Pending", "most replicas of the proxy do not serve this generation yet")
         }
-        (None, Programmed::Yes) => Said::new("Programmed", true, "Programmed", ""),
-        (None, Programmed::Pending) => Said::new(
-            "Programmed",
-            false,
-            "Pending",
-            "most replicas of the proxy do not serve this generation yet",
-        ),
-        (None, Programmed::NoReplicas) => {
-            Said::new("Programmed", false, "NoReplicas", "no replica of the proxy is alive")
-        }
+        Programmed::NoReplicas => Said::new(KIND, false, "NoReplicas", "no replica of the proxy is alive"),
     }
 }
 
@@ -131,7 +146,11 @@ fn cut(mut message: String) -> String {
 pub(crate) fn dated(said: Vec<Said>, generation: i64, standing: &[Condition], now: &Time) -> Vec<Condition> {
     said.into_iter()
         .map(|Said { kind, holds, reason, message }| {
-            let status = if holds { "True" } else { "False" };
+            let status = match holds {
+                Some(true) => "True",
+                Some(false) => "False",
+                None => "Unknown",
+            };
             let before = standing.iter().find(|condition| condition.type_ == kind);
             let since =
                 before.filter(|before| before.status == status).map(|before| &before.last_transition_time);
@@ -168,39 +187,64 @@ mod tests {
         let domain = wrong(Accepted, Reason::DomainNotAllowed, "spec.hosts[1]", "not allowed");
         let backend = wrong(ResolvedRefs, Reason::BackendNotFound, "", "no pool");
         let invalid = wrong(Accepted, Reason::Invalid, "spec.rules", "empty");
+        let beyond = wrong(Accepted, Reason::LimitReached, "", "one too many");
+        let beyond_host = wrong(Accepted, Reason::LimitReached, "spec.hosts[1]", "one too many");
         let homeless = wrong(Accepted, Reason::ClusterNotFound, "metadata.namespace", "nobody's");
+        let unseen = "what it refers to is not looked at until it is accepted";
         for (found, programmed, expected) in [
+            (
+                vec![beyond],
+                Programmed::Yes,
+                [
+                    (Some(false), "LimitReached", "one too many"),
+                    (None, "LimitReached", unseen),
+                    (Some(false), "LimitReached", "it is not in force"),
+                ],
+            ),
+            (
+                vec![beyond_host],
+                Programmed::Yes,
+                [
+                    (Some(false), "LimitReached", "spec.hosts[1]: one too many"),
+                    (Some(true), "ResolvedRefs", ""),
+                    (Some(true), "Programmed", ""),
+                ],
+            ),
             (
                 vec![],
                 Programmed::Yes,
-                [(true, "Accepted", ""), (true, "ResolvedRefs", ""), (true, "Programmed", "")],
+                [
+                    (Some(true), "Accepted", ""),
+                    (Some(true), "ResolvedRefs", ""),
+                    (Some(true), "Programmed", ""),
+                ],
             ),
             (
                 vec![taken.clone(), backend, domain],
                 Programmed::Yes,
                 [
-                    (false, "HostTaken", "spec.hosts[0]: belongs to tokyo; spec.hosts[1]: not allowed"),
-                    (false, "BackendNotFound", "no pool"),
-                    (true, "Programmed", ""),
+                    (Some(false), "HostTaken", "spec.hosts[0]: belongs to tokyo; spec.hosts[1]: not allowed"),
+                    (Some(false), "BackendNotFound", "no pool"),
+                    (Some(true), "Programmed", ""),
                 ],
             ),
             (
                 vec![taken],
                 Programmed::Pending,
                 [
-                    (false, "HostTaken", "spec.hosts[0]: belongs to tokyo"),
-                    (true, "ResolvedRefs", ""),
-                    (false, "Pending", "most replicas of the proxy do not serve this generation yet"),
+                    (Some(false), "HostTaken", "spec.hosts[0]: belongs to tokyo"),
+                    (Some(true), "ResolvedRefs", ""),
+                    (Some(false), "Pending", "most replicas of the proxy do not serve this generation yet"),
                 ],
             ),
             (
                 vec![invalid],
                 Programmed::Yes,
                 [
-                    (false, "Invalid", "spec.rules: empty"),
-                    (true, "ResolvedRefs", ""),
+                    (Some(false), "Invalid", "spec.rules: empty"),
+                    (None, "Invalid", unseen),
                     (
-                        false,
+                        Some(false),
                         "Invalid",
                         "this generation is not in force; the last good one is, if there was one",
                     ),
@@ -210,25 +254,35 @@ mod tests {
                 vec![homeless],
                 Programmed::NoReplicas,
                 [
-                    (false, "ClusterNotFound", "metadata.namespace: nobody's"),
-                    (true, "ResolvedRefs", ""),
-                    (false, "ClusterNotFound", "it is not in force"),
+                    (Some(false), "ClusterNotFound", "metadata.namespace: nobody's"),
+                    (None, "ClusterNotFound", unseen),
+                    (Some(false), "ClusterNotFound", "it is not in force"),
                 ],
             ),
             (
                 vec![],
                 Programmed::NoReplicas,
                 [
-                    (true, "Accepted", ""),
-                    (true, "ResolvedRefs", ""),
-                    (false, "NoReplicas", "no replica of the proxy is alive"),
+                    (Some(true), "Accepted", ""),
+                    (Some(true), "ResolvedRefs", ""),
+                    (Some(false), "NoReplicas", "no replica of the proxy is alive"),
                 ],
             ),
         ] {
-            let said = of(&found, programmed);
+            let said = of(Kind::HttpLoadBalancer, &found, programmed);
             let got = said.iter().map(|said| (said.holds, &*said.reason, &*said.message)).collect::<Vec<_>>();
             assert_eq!(got, expected, "{found:?} {programmed:?}");
         }
+    }
+
+    #[test]
+    fn a_pool_that_keeps_some_endpoints_is_in_force() {
+        let cut = wrong(ConditionType::Accepted, Reason::LimitReached, "", "keeps 1 of its 2 endpoints");
+        let said = of(Kind::UpstreamPool, &[cut], Programmed::Yes);
+        assert_eq!(
+            said.iter().map(|said| said.holds).collect::<Vec<_>>(),
+            [Some(false), Some(true), Some(true)]
+        );
     }
 
     #[test]
@@ -240,7 +294,7 @@ mod tests {
             (0, 2, 2, Some("2 hosts, 2 pools")),
         ] {
             let said = within_limits(LeftOut { load_balancers, hosts, pools });
-            assert_eq!((said.kind, said.holds), ("WithinLimits", expected.is_none()));
+            assert_eq!((said.kind, said.holds), ("WithinLimits", Some(expected.is_none())));
             match expected {
                 None => assert_eq!((&*said.reason, &*said.message), ("WithinLimits", "")),
                 Some(expected) => {
@@ -256,7 +310,7 @@ mod tests {
     #[test]
     fn messages_stay_within_what_kubernetes_takes() {
         let long = wrong(ConditionType::Accepted, Reason::HostTaken, "spec.hosts[0]", &"ä".repeat(20_000));
-        let said = of(&[long.clone(), long], Programmed::Yes);
+        let said = of(Kind::HttpLoadBalancer, &[long.clone(), long], Programmed::Yes);
         let message = &said[0].message;
         assert!(message.len() <= LONGEST && message.ends_with(AND_MORE), "{}", message.len());
     }

@@ -341,7 +341,7 @@ impl Ledger {
             Level::UpTo(version) if version >= entry.since => Programmed::Yes,
             Level::UpTo(_) => Programmed::Pending,
         };
-        let mut said = conditions::of(found, programmed);
+        let mut said = conditions::of(id.kind, found, programmed);
         let mut standing = Standing::default();
         match id.kind {
             Kind::HttpLoadBalancer => {
@@ -350,6 +350,7 @@ impl Ledger {
             }
             Kind::Cluster => {
                 said.push(self.ready(&id.name, entry, found, now));
+                said.push(self.synced(&id.name, now));
                 said.push(conditions::within_limits(compiler.left_out(&id.name)));
                 standing.host_suffix = Some(format!("{}.{}", id.name, compiler.plan().proxy.lb_domain));
                 standing.agent = self.agent_status(&id.name, entry);
@@ -360,6 +361,7 @@ impl Ledger {
                     routes: counts.routes,
                     hosts: counts.hosts,
                     endpoints: counts.endpoints,
+                    faults: counts.faults,
                 });
             }
             _ => {}
@@ -371,7 +373,10 @@ impl Ledger {
     }
 
     fn ready(&self, cluster: &str, entry: &Entry, found: &[Condition], now: Instant) -> Said {
-        if let Some(condition) = conditions::of(found, Programmed::Yes).into_iter().find(|said| !said.holds) {
+        if let Some(condition) = conditions::of(Kind::Cluster, found, Programmed::Yes)
+            .into_iter()
+            .find(|said| said.holds == Some(false))
+        {
             return Said { kind: "Ready", ..condition };
         }
         let seen_before = entry.standing.agent.as_ref().is_some_and(|agent| agent.last_seen.is_some());
@@ -383,10 +388,7 @@ impl Ledger {
                     "no sign of life of its agent so far: apply in it what `portolan join {cluster}` prints"
                 ),
             ),
-            Some(agent) if !agent.is_silent(self.heard.at(now)) => match &agent.refused {
-                Some(refused) => (false, "WritesRefused", refused.clone()),
-                None => (true, "Connected", String::new()),
-            },
+            Some(agent) if !agent.is_silent(self.heard.at(now)) => (true, "Connected", String::new()),
             // Its `Lease` is that of a namespace made anew, or none is there.
             None => (
                 false,
@@ -403,6 +405,18 @@ impl Ledger {
             ),
         };
         Said::new("Ready", holds, reason, message)
+    }
+
+    /// Whether everything that the agent of a cluster wants written is written.
+    fn synced(&self, cluster: &str, now: Instant) -> Said {
+        const KIND: &str = "Synced";
+        match self.agents.get(cluster).filter(|agent| !agent.is_silent(self.heard.at(now))) {
+            None => Said::unknown(KIND, "AgentSilent", "its agent shows no sign of life"),
+            Some(agent) => match &agent.refused {
+                Some(refused) => Said::new(KIND, false, "WritesRefused", refused.clone()),
+                None => Said::new(KIND, true, KIND, ""),
+            },
+        }
     }
 
     fn agent_status(&self, cluster: &str, entry: &Entry) -> Option<AgentStatus> {

@@ -211,6 +211,12 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
     tokyo.apply(&apps[1].manifests()).await?;
     let (reason, message) = condition(world, "tenant-tokyo", "ingress.default.beyond", "Accepted").await?;
     ensure!(reason == "LimitReached" && message.contains('1'), "{reason}: {message}");
+    let stands = async |kind: &str, status: &str| {
+        world
+            .condition("httploadbalancer", "ingress.default.beyond", Some("tenant-tokyo"), kind, status)
+            .await
+    };
+    stands("Programmed", "False").await?;
     world.served("allowed.tokyo.lb.example.net", "allowed").await?;
     crate::stage::refused(&tokyo, "Ingress", "beyond", "LimitReached").await?;
     world.condition("cluster.portolan.dev", "tokyo", None, "WithinLimits", "False").await?;
@@ -238,6 +244,9 @@ pub(crate) async fn what_is_beyond_a_limit_is_left_out(world: &World) -> Result<
         });
         let told = told.await?;
         ensure!(told["status"] == "False", "{told}");
+        if limit == "endpoints" {
+            stands("ResolvedRefs", "False").await?;
+        }
         for (host, status) in hosts.into_iter().zip(statuses) {
             answered(address, host, &[status]).await?;
         }
@@ -305,7 +314,7 @@ pub(crate) async fn a_quota_stands_behind_the_limit(world: &World) -> Result<()>
     tenant.run(&[&delete, &namespace[..], &names].concat()).await?;
     world.served("crowded.tokyo.lb.example.net", "crowded").await?;
     set(Value::Null).await?;
-    world.ready("tokyo").await?;
+    world.condition("cluster.portolan.dev", "tokyo", None, "Synced", "True").await?;
     remove(&tokyo, &app).await
 }
 

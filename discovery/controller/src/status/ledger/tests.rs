@@ -228,7 +228,10 @@ fn a_load_balancer_gets_its_name_addresses_and_conditions_in_one_write() {
         ["Accepted=True Accepted@1", "ResolvedRefs=True ResolvedRefs@1", "Programmed=True Programmed@1"];
     assert_eq!(world.conditions(&shop), expected);
     let counts = &world.objects[&ObjectRef::cluster_scoped(Kind::Cluster, "paris")]["status"]["counts"];
-    assert_eq!(*counts, json!({"nodes": 0, "loadBalancers": 1, "routes": 1, "hosts": 1, "endpoints": 1}));
+    assert_eq!(
+        *counts,
+        json!({"nodes": 0, "loadBalancers": 1, "routes": 1, "hosts": 1, "endpoints": 1, "faults": 0})
+    );
     assert_eq!(world.pass(60, u64::MAX), [], "nothing is written that stands there");
 }
 
@@ -272,7 +275,7 @@ fn nothing_is_said_of_what_is_not_judged_yet() {
     world.judge::<kinds::UpstreamPool>(&pool);
     world.pass(2, u64::MAX);
     let expected =
-        ["Accepted=False Invalid@2", "ResolvedRefs=True ResolvedRefs@2", "Programmed=False Invalid@2"];
+        ["Accepted=False Invalid@2", "ResolvedRefs=Unknown Invalid@2", "Programmed=False Invalid@2"];
     assert_eq!(world.conditions(&pool), expected);
 }
 
@@ -373,30 +376,31 @@ fn a_cluster_says_what_is_left_out_for_its_limits() {
     world.pool(&["10.0.0.1"]);
     world.shop("shop.a.com");
     world.pass(10, u64::MAX);
-    assert_eq!(world.conditions(&paris)[4], "WithinLimits=False LimitReached@1");
+    assert_eq!(world.conditions(&paris)[5], "WithinLimits=False LimitReached@1");
     world.put::<kinds::Cluster>("", "paris", limits(1));
     world.pass(10, u64::MAX);
-    assert_eq!(world.conditions(&paris)[4], "WithinLimits=True WithinLimits@2");
+    assert_eq!(world.conditions(&paris)[5], "WithinLimits=True WithinLimits@2");
 }
 
 #[test]
-fn a_cluster_whose_writes_are_refused_is_not_ready_and_says_which() {
+fn a_cluster_whose_writes_are_refused_is_not_synced_and_says_which() {
     let mut world = World::new();
     let paris = world.paris();
     world.agent("1.0");
     world.pass(6, u64::MAX);
-    let ready = |world: &World| {
-        let condition = &world.objects[&paris]["status"]["conditions"][3];
+    let synced = |world: &World| {
+        let condition = &world.objects[&paris]["status"]["conditions"][4];
         let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
         [text("status"), text("reason"), text("message")]
     };
-    assert_eq!(ready(&world), ["True", "Connected", ""]);
+    assert_eq!(synced(&world), ["True", "Synced", ""]);
     world.agent_with("1.0", Some("node n1 lies outside"));
     world.pass(6, u64::MAX);
-    assert_eq!(ready(&world), ["False", "WritesRefused", "node n1 lies outside"]);
+    assert_eq!(synced(&world), ["False", "WritesRefused", "node n1 lies outside"]);
+    assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1", "what is written is served");
     world.agent("1.0");
     world.pass(6, u64::MAX);
-    assert_eq!(ready(&world), ["True", "Connected", ""]);
+    assert_eq!(synced(&world), ["True", "Synced", ""]);
 }
 
 /// Regression: whatever a tenant wrote into its `Lease` was a write of a status at once.
