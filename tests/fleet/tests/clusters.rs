@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         reach::{
             the_lb_cluster_is_its_own_member,
             a_gateway_of_the_cluster_is_used,
+            a_reach_that_is_refused_changes_nothing,
         }
         tenants::{
             a_credential_opens_one_namespace,
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
             a_host_comes_changes_and_goes,
             a_customer_points_a_name_here,
             a_default_backend_takes_every_path,
+            a_large_ingress_is_served_whole,
             paths_and_hosts_lead_to_their_backends,
             classes_decide,
             a_class_is_adopted_and_dropped,

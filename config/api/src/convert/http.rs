@@ -1,5 +1,6 @@
 //! `HTTPLoadBalancer`: the rules of the Gateway API's HTTPRoute.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ impl Convert for HTTPLoadBalancerSpec {
                 Some("one rule at least".to_owned());
         }
         let rules = self.rules.iter().enumerate();
-        let rules =
+        let rules: Vec<Rule> =
             rules.map(|(index, spec)| rule(cx, &at.field("rules").index(index), spec, &hosts)).collect();
         let mut tls = Vec::with_capacity(self.tls.len());
         for (index, binding) in self.tls.iter().enumerate() {
@@ -54,7 +55,25 @@ impl Convert for HTTPLoadBalancerSpec {
                 secret: ObjectRef::new(Kind::Secret, Arc::clone(&cx.id.namespace), name),
             }));
         }
-        Some(Spec::HttpLoadBalancer(HttpLoadBalancer { rules, tls: tls.into() }))
+        let lb = HttpLoadBalancer { rules: rules.into(), tls: tls.into() };
+        count_hosts(cx, &at, &lb);
+        Some(Spec::HttpLoadBalancer(lb))
+    }
+}
+
+/// Each host of a certificate is looked for among those of the rules.
+fn count_hosts(cx: &mut Cx<'_>, at: &At<'_>, lb: &HttpLoadBalancer) {
+    let named: HashSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
+    let named = named.len();
+    // One without hosts is for all of them.
+    let of_binding =
+        |binding: &TlsBinding| if binding.hosts.is_empty() { named } else { binding.hosts.len() };
+    let certified = lb.tls.iter().map(of_binding).sum::<usize>();
+    for (field, count) in [("rules", named), ("tls", certified)] {
+        if count > kinds::HOSTS_IN_ALL {
+            let error = cx.error(&at.field(field), format!("{count} hosts in all"));
+            error.expected = Some(format!("at most {}", kinds::HOSTS_IN_ALL));
+        }
     }
 }
 

@@ -49,13 +49,16 @@ pub struct HTTPLoadBalancerSpec {
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub hosts: Vec<String>,
     /// What happens to requests, by host and match.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 1024))]
     pub rules: Vec<HTTPRule>,
     /// Certificates for the hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 1024))]
     pub tls: Vec<TLSBinding>,
 }
+
+/// How many hosts the rules of an `HTTPLoadBalancer` may name, and how many its certificates; one without hosts is for all of its rules.
+pub const HOSTS_IN_ALL: usize = 8192;
 
 /// What is in force of an `HTTPLoadBalancer`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -138,10 +138,16 @@ pub(super) fn may(
                 Some(Source::Pool(source)) => copies.get(source),
                 _ => None,
             };
-            let slices =
-                copies.into_iter().flatten().map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) });
+            let slices = copies.into_iter().flatten();
+            let slices: Vec<_> =
+                slices.map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) }).collect();
+            // Its endpoints as they were are better than none, where all slices of it are refused.
+            let keeps = ledger.is_there(id) && !slices.is_empty();
+            if keeps && !slices.iter().any(|slice| ledger.is_there(slice)) {
+                return false;
+            }
             let nodes = Id::new(Kind::NodeSet, names::NODE_SET);
-            !slices.chain([nodes]).any(|needed| ledger.is_to_come(&needed))
+            !slices.into_iter().chain([nodes]).any(|needed| ledger.is_to_come(&needed))
         }
         (Kind::NodeSet | Kind::Secret | Kind::Slice, Op::Apply)
         | (Kind::NodeSet | Kind::LoadBalancer, Op::Delete) => true,

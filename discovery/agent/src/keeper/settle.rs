@@ -361,14 +361,15 @@ impl Keeper {
         let found = |id: &Id| self.found.get(id).filter(|_| self.sources.contains_key(id));
         for (reason, message) in found(&own).iter().flat_map(|found| &found.refusals) {
             let message = place::translated(message, key, ingress, spec, &kept.pools);
-            told.insert((reason.clone(), message.into()));
+            told.extend(message.map(|message| (reason.clone(), message.into())));
         }
         for source in &kept.pools {
             let pool = found(&Id::new(Kind::Pool, source.name()));
             for (reason, message) in pool.iter().flat_map(|found| &found.refusals) {
                 // Its fields are nobody's in the member cluster.
                 let message = place::translated(message, key, ingress, None, &kept.pools);
-                told.insert((reason.clone(), format!("{}: {message}", place::of_pool(source)).into()));
+                let message = message.map(|message| format!("{}: {message}", place::of_pool(source)).into());
+                told.extend(message.map(|message| (reason.clone(), message)));
             }
         }
         told

@@ -721,6 +721,46 @@ fn another_reach_never_leaves_a_pool_without_endpoints() {
     }
 }
 
+/// Regression: where the LB cluster refused the slices, the pool was switched to them all the same.
+#[test]
+fn a_pool_keeps_its_endpoints_while_others_are_refused() {
+    let (mut world, mut keeper, mut now) = settled(&[
+        Act::Service(1, Some(NODE_PORT)),
+        Act::Ingress(0, Some((1, 1, false, true))),
+        Act::Slice(1, 0, Some(3)),
+        Act::Slice(1, 1, Some(3)),
+        Act::Node(0, Some(true)),
+    ]);
+    let pool = Id::new(Kind::Pool, "service.shop.s1.81");
+    let on_nodes = |world: &World| match &world.there[&pool].0 {
+        Body::Pool(pool) => pool.node_port.is_some(),
+        _ => false,
+    };
+    let input = world.act(&Act::Reach(1));
+    keeper.apply(input, now);
+    let slice = |name: &str| names::slice(&pool.name, "shop", name);
+    let (one, other) = (slice("s1-0"), slice("s1-1"));
+    for (refused, switched) in [([&*one, &*other].as_slice(), false), (&[&*other], true)] {
+        let until = now + Duration::from_secs(600);
+        while now < until {
+            keeper.settle(now);
+            match keeper.next_write(now) {
+                Ok(write) => {
+                    let is_refused = matches!(&write, Write::LoadBalancer(id, _) if id.kind == Kind::Slice
+                        && refused.contains(&&*id.name));
+                    for input in world.write(&mut keeper, write, is_refused.then_some(Outcome::Refused), now)
+                    {
+                        keeper.apply(input, now);
+                    }
+                }
+                Err(at) => now = at.unwrap_or(until).max(now),
+            }
+        }
+        assert_eq!(on_nodes(&world), !switched, "{refused:?} are refused");
+        assert!(keeper.refused(now).is_some());
+    }
+}
+
 #[test]
 fn a_change_writes_what_it_changes() {
     let mut acts = vec![Act::Reach(1)];

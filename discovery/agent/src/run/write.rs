@@ -216,6 +216,7 @@ fn report(error: &kube::Error) -> Report {
                 409 => Outcome::Conflict,
                 // The credential is not good any more; another may come.
                 401 => Outcome::Unreachable,
+                500 if is_too_large(&status.message) => Outcome::Refused,
                 408 | 429 | 500.. => Outcome::Failed,
                 _ => Outcome::Refused,
             };
@@ -228,9 +229,36 @@ fn report(error: &kube::Error) -> Report {
     Report { outcome, reason: Some(reason) }
 }
 
+/// What etcd does not take comes as an internal error.
+fn is_too_large(message: &str) -> bool {
+    message.contains("request is too large") || message.contains("message larger than max")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: one object that etcd would not take held everything else up.
+    #[test]
+    fn what_is_too_large_is_refused() {
+        for (code, message, expected) in [
+            (500, "etcdserver: request is too large", Outcome::Refused),
+            (
+                500,
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max",
+                Outcome::Refused,
+            ),
+            (413, "Request entity too large", Outcome::Refused),
+            (500, "etcdserver: leader changed", Outcome::Failed),
+            (429, "later", Outcome::Failed),
+            (401, "Unauthorized", Outcome::Unreachable),
+            (409, "another", Outcome::Conflict),
+        ] {
+            let status = json!({ "status": "Failure", "code": code, "message": message, "reason": "x" });
+            let error = kube::Error::Api(serde_json::from_value(status).unwrap());
+            assert_eq!(report(&error).outcome, expected, "{message}");
+        }
+    }
 
     /// Regression: that the member cluster did not answer counted as if the LB cluster had not, and a certificate that was newer than the watch
     /// was written again and again until that had heard of it.

@@ -35,14 +35,15 @@ pub fn of_pool(source: &PoolSource) -> String {
     }
 }
 
-/// What a condition of its `HTTPLoadBalancer` says, in the words of the `Ingress`. `spec` is what the condition is about, where that is known.
+/// What a condition of its `HTTPLoadBalancer` says, in the words of the `Ingress`; nothing where all of it is told already. `spec` is what the condition
+/// is about, where that is known.
 pub fn translated(
     message: &str,
     key: &Key,
     ingress: &Ingress,
     spec: Option<&HTTPLoadBalancerSpec>,
     pools: &[PoolSource],
-) -> String {
+) -> Option<String> {
     let part = |part: &str| match part.split_once(": ").filter(|(field, _)| field.starts_with("spec.")) {
         Some((field, text)) => match spec.map(|spec| field_of(field, ingress, spec)) {
             Some(place) if !place.is_empty() => format!("{place}: {text}"),
@@ -50,8 +51,17 @@ pub fn translated(
         },
         None => part.to_owned(),
     };
-    let parts: Vec<String> = message.split("; ").map(part).collect();
-    objects(parts.join("; "), key, ingress, pools)
+    let parts: Vec<String> = message.split("; ").filter(|part| !is_told_here(part)).map(part).collect();
+    (!parts.is_empty()).then(|| objects(parts.join("; "), key, ingress, pools))
+}
+
+/// Whether that is told already, with its cause: by the agent, which did not write what is missing, or of the pool.
+fn is_told_here(part: &str) -> bool {
+    let pool = part.contains("UpstreamPool ")
+        && [" does not exist", " has no endpoints left, as its own conditions say"]
+            .iter()
+            .any(|end| part.ends_with(end));
+    pool || part.ends_with(" does not exist as one of type kubernetes.io/tls")
 }
 
 /// The field of the `Ingress` for one of its `HTTPLoadBalancer`.

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portolan_api::kinds::{
-    Backend, FilterType, HTTPFilter, HTTPLoadBalancer, HTTPLoadBalancerSpec, HTTPMatch, HTTPRule, PathMatch,
-    PathMatchType, TLSBinding, URLRewrite,
+    Backend, FilterType, HOSTS_IN_ALL, HTTPFilter, HTTPLoadBalancer, HTTPLoadBalancerSpec, HTTPMatch,
+    HTTPRule, PathMatch, PathMatchType, TLSBinding, URLRewrite,
 };
 use portolan_api::{Checks, FieldError, Names, Step, from_api};
 
@@ -17,10 +17,10 @@ use super::{Refusal, place};
 use crate::view::{self, Ingress, PathKind};
 
 /// How many rules, matches of a rule, hosts of a rule and certificates the API takes.
-const RULES: usize = 128;
+const RULES: usize = 1024;
 const MATCHES: usize = 64;
 const HOSTS: usize = 64;
-const CERTIFICATES: usize = 64;
+const CERTIFICATES: usize = 1024;
 
 /// One path, not folded yet.
 pub(crate) struct Entry {
@@ -127,14 +127,8 @@ pub(crate) fn fit(
         .map(|(_, entry)| entry)
         .collect();
     spec.rules = folded(entries);
-    let (rules, certificates) = (spec.rules.len(), spec.tls.len());
-    if rules > RULES || certificates > CERTIFICATES {
-        refusals.push(Refusal::new(
-            "TooLarge",
-            format!(
-                "it comes to {rules} rules and {certificates} certificates, and {RULES} and {CERTIFICATES} are taken at most; split it"
-            ),
-        ));
+    if let Some(counted) = too_large(&spec) {
+        refusals.push(Refusal::new("TooLarge", format!("{counted} are taken at most; split it")));
         return None;
     }
     if spec.rules.is_empty() {
@@ -142,6 +136,22 @@ pub(crate) fn fit(
         return None;
     }
     Some(spec)
+}
+
+/// What there is too much of, and the most that is taken.
+fn too_large(spec: &HTTPLoadBalancerSpec) -> Option<String> {
+    let hosts: HashSet<_> = spec.rules.iter().flat_map(|rule| &rule.hosts).collect();
+    let of_binding =
+        |binding: &TLSBinding| if binding.hosts.is_empty() { hosts.len() } else { binding.hosts.len() };
+    let certified = spec.tls.iter().map(of_binding).sum();
+    let counts = [
+        (spec.rules.len(), RULES, "rules"),
+        (spec.tls.len(), CERTIFICATES, "certificates"),
+        (hosts.len(), HOSTS_IN_ALL, "hosts"),
+        (certified, HOSTS_IN_ALL, "hosts of certificates"),
+    ];
+    let (count, most, what) = counts.into_iter().find(|(count, most, _)| count > most)?;
+    Some(format!("it comes to {count} {what}, and {most}"))
 }
 
 fn unfolded(entry: &Entry) -> HTTPRule {

@@ -389,11 +389,11 @@ fn what_is_too_large_leaves_what_was_there() {
             .map(|n| on("a.example", vec![at(&format!("/{n}"), "Exact", to(&format!("s{n}"), 80))]))
             .collect()
     };
-    let translation = shop().ingress("shop/web", json!({ "rules": rules_of(129) })).translate("shop/web");
+    let translation = shop().ingress("shop/web", json!({ "rules": rules_of(1025) })).translate("shop/web");
     assert_eq!(rules(&translation), ["held"]);
     assert!(reasons(&translation).contains(&"TooLarge"));
-    let translation = shop().ingress("shop/web", json!({ "rules": rules_of(128) })).translate("shop/web");
-    assert_eq!(rules(&translation).len(), 128);
+    let translation = shop().ingress("shop/web", json!({ "rules": rules_of(1024) })).translate("shop/web");
+    assert_eq!(rules(&translation).len(), 1024);
 }
 
 #[test]

@@ -106,6 +106,35 @@ pub(crate) async fn a_default_backend_takes_every_path(world: &World) -> Result<
     remove(&paris, &app).await
 }
 
+/// More rules than a page of anybody's manifests: hosts that have nothing in common but their Service.
+pub(crate) async fn a_large_ingress_is_served_whole(world: &World) -> Result<()> {
+    let (paris, lb, address) = (world.kubectl("paris")?, world.kubectl("lb")?, world.address().await?);
+    let app = App::new("large").replicas(1);
+    let rule = |n: u32| {
+        let service = json!({"name": "large", "port": {"name": "web"}});
+        let path = json!({"path": format!("/{n}"), "pathType": "Exact", "backend": {"service": service}});
+        json!({"host": format!("h{n}.large.example.com"), "http": {"paths": [path]}})
+    };
+    let mut ingress = app.ingress();
+    ingress["spec"]["rules"] = (0..300).map(rule).collect();
+    apply(world, "paris", &app, &ingress).await?;
+    let serves = async |host: &str, path: &str| {
+        let what = format!("{host}{path} to be served");
+        let served = wait::until(&what, LONG, || async {
+            get(address, host, path).await.ok().filter(|reply| reply.echo("service") == "large").map(drop)
+        });
+        served.await
+    };
+    for n in [0, 150, 299] {
+        serves(&format!("h{n}.large.example.com"), &format!("/{n}")).await?;
+        serves("large.paris.lb.example.net", &format!("/{n}")).await?;
+    }
+    ensure!(get(address, "h299.large.example.com", "/0").await?.status == 404);
+    let object = lb.get(&["httploadbalancer", "ingress.default.large", "-n", "tenant-paris"]).await?;
+    ensure!(object["spec"]["rules"].as_array().is_some_and(|rules| rules.len() == 300), "{object}");
+    remove(&paris, &app).await
+}
+
 /// `multi-host`, `multi-path`, `routing`: exact before prefix, the longest prefix first, by segments.
 pub(crate) async fn paths_and_hosts_lead_to_their_backends(world: &World) -> Result<()> {
     let paris = world.kubectl("paris")?;

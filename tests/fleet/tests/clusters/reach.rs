@@ -1,11 +1,13 @@
 //! The ways from the LB cluster to applications, beside node ports: addresses of pods, and the cluster's own gateway.
 
-use anyhow::{Result, ensure};
-use portolan_fleet::{App, Kubectl, World, get};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use portolan_fleet::{App, Kubectl, Load, World, get, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
-use crate::stage::{LONG, answered, refused};
+use crate::stage::{LONG, answered, refused, remove};
 
 /// P07: "separately from the seed cluster or integrated into it". Its own pods, whose range is reserved, the LB cluster reaches while its `Cluster` is
 /// integrated, and not otherwise.
@@ -78,9 +80,43 @@ pub(crate) async fn a_gateway_of_the_cluster_is_used(world: &World) -> Result<()
     let ours = json!({"hostname": "behind.paris.lb.example.net"});
     ensure!(entries.contains(&json!({"ip": ip})) && entries.contains(&ours), "{entries:?}");
 
+    // The cause was told; that no pool was made of it is nobody's there.
+    let selector = "involvedObject.name=behind,reason=BackendNotFound";
+    let doubled = paris.get(&["events", "-A", "--field-selector", selector]).await?;
+    ensure!(doubled["items"].as_array().is_some_and(Vec::is_empty), "{doubled}");
+
     paris.run(&["delete", "ingress", "behind"]).await?;
     paris.run(&["delete", "deployment,service", "gateway"]).await?;
     set(&lb, "paris", json!({"reach": Value::Null})).await
+}
+
+/// Another reach leads to addresses that the LB cluster does not take: what it has goes on.
+pub(crate) async fn a_reach_that_is_refused_changes_nothing(world: &World) -> Result<()> {
+    let (paris, lb, address) = (world.kubectl("paris")?, world.kubectl("lb")?, world.address().await?);
+    let app = App::new("steady").replicas(1);
+    paris.apply(&app.manifests()).await?;
+    let host = "steady.paris.lb.example.net";
+    world.served(host, "steady").await?;
+    let nodes = lb.get(&["nodeset", "nodes", "-n", "tenant-paris"]).await?;
+    let nodes = nodes["spec"]["nodes"].as_array().context("nodes")?.clone();
+    let nodes: Vec<_> = nodes.iter().filter_map(|node| node["addresses"][0].as_str()).collect();
+    let nodes: Vec<_> = nodes.into_iter().map(|address| format!("{address}/32")).collect();
+
+    let load = Load::start(address, host, "/", 50);
+    set(&lb, "paris", json!({"allowedEndpointCIDRs": nodes})).await?;
+    // The admission's parameter is read from a cache of the API server's.
+    pause(Duration::from_secs(3)).await;
+    set(&lb, "paris", json!({"reach": "PodIP"})).await?;
+    refused(&paris, "Ingress", "steady", "the LB cluster refuses the endpoints of port 80").await?;
+    world.condition("cluster.portolan.dev", "paris", None, "Synced", "False").await?;
+    let pool = lb.get(&["upstreampool", "service.default.steady.80", "-n", "tenant-paris"]).await?;
+    ensure!(pool["spec"]["nodePort"]["port"].is_u64(), "{pool}");
+    set(&lb, "paris", json!({"allowedEndpointCIDRs": Value::Null, "reach": Value::Null})).await?;
+    world.condition("cluster.portolan.dev", "paris", None, "Synced", "True").await?;
+    let report = load.stop().await?;
+    println!("{report}");
+    ensure!(report.failed.is_empty(), "{report}");
+    remove(&paris, &app).await
 }
 
 /// Changes fields of a `Cluster`.
