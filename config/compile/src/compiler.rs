@@ -25,6 +25,7 @@ use crate::load_balancer::{self, Court};
 use crate::names::{Names, reason};
 use crate::policies::{self, Policies};
 use crate::pools;
+use crate::shadows::Shadows;
 use crate::store::Store;
 
 /// Holds all objects, and the plan that they come to.
@@ -40,6 +41,7 @@ pub struct Compiler {
     pub(crate) plan: Plan,
     policies: Policies,
     certificates: Certificates,
+    shadows: Shadows,
 }
 
 /// A claim to a host that does not stand.
@@ -75,6 +77,7 @@ impl Compiler {
             plan,
             policies: Policies::default(),
             certificates: Certificates::default(),
+            shadows: Shadows::default(),
         }
     }
 
@@ -95,16 +98,19 @@ impl Compiler {
         self.follow_owners(&mut dirty);
         let mut rebound = Rebound::default();
         self.resolve_pools(&mut dirty, &mut update);
+        let fences = self.names.fences();
+        for pattern in
+            std::mem::take(&mut dirty.hosts).into_iter().filter(|pattern| !fences.contains(pattern))
+        {
+            let host = self.virtual_host(&pattern);
+            dirty.verdicts.extend(self.shadows.set(&pattern, host.as_deref()));
+            put(&mut self.plan.hosts, &mut update.hosts, pattern, host);
+        }
         self.judge_load_balancers(&mut dirty, &mut rebound, &mut update);
         for id in &dirty.objects {
             self.work_out(id, &mut rebound, &mut update);
         }
         rebound.secrets.extend(dirty.objects.into_iter().filter(|id| id.kind == Kind::Secret));
-        let fences = self.names.fences();
-        for pattern in dirty.hosts.into_iter().filter(|pattern| !fences.contains(pattern)) {
-            let host = self.virtual_host(&pattern);
-            put(&mut self.plan.hosts, &mut update.hosts, pattern, host);
-        }
         if dirty.catch_all {
             let members = self.catch_all.iter().map(Aged::object);
             let catch_all = load_balancer::merge(&self.store, members, |rule| rule.hosts.is_empty(), false);
@@ -204,6 +210,7 @@ impl Compiler {
             limits: &self.limits,
             plan: &self.plan,
             invalid: &self.invalid,
+            shadows: &self.shadows,
         }
     }
 

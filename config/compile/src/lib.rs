@@ -23,6 +23,7 @@ mod load_balancer;
 mod names;
 mod policies;
 mod pools;
+mod shadows;
 mod store;
 
 pub use compiler::{Compiler, Refused};

@@ -18,6 +18,7 @@ use crate::hosts::{Hosts, Rights, Verdict, names};
 use crate::limits::{Ledger, reached};
 use crate::names::{Names, NoName, reason};
 use crate::pools;
+use crate::shadows::Shadows;
 use crate::store::Store;
 
 /// What an object of that kind says.
@@ -115,7 +116,7 @@ fn share(routes: &[&Route]) -> Box<[Route]> {
 }
 
 /// A match in an order of its own, so that those that mean the same compare equal.
-fn normalized(matching: &RouteMatch) -> RouteMatch {
+pub(crate) fn normalized(matching: &RouteMatch) -> RouteMatch {
     let mut normalized = matching.clone();
     normalized.headers.sort_unstable();
     normalized.query.sort_unstable();
@@ -133,6 +134,8 @@ pub(crate) struct Court<'a> {
     pub(crate) plan: &'a Plan,
     /// What cannot be read, and why.
     pub(crate) invalid: &'a BTreeMap<ObjectRef, Vec<Condition>>,
+    /// Those after this step.
+    pub(crate) shadows: &'a Shadows,
 }
 
 impl<'a> Court<'a> {
@@ -150,6 +153,8 @@ impl<'a> Court<'a> {
             }
         };
         self.judge_hosts(object, lb, own.as_ref(), &mut findings);
+        let shadow = |host| self.shadows.condition(host, &object.meta.id);
+        findings.conditions.extend(findings.accepted.iter().filter_map(shadow));
         self.judge_backends(lb, &mut findings);
         let uses = self.judge_tls(lb, own.as_ref(), &mut findings);
         (findings.conditions, uses)

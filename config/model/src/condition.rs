@@ -24,6 +24,8 @@ pub enum Reason {
     DomainNotAllowed,
     /// Another tenant owns the host.
     HostTaken,
+    /// An older object of the same cluster has the same match on the same host.
+    RouteTaken,
     /// The generated host name would not be a valid name.
     HostTooLong,
     /// No `UpstreamPool` of that name in the namespace.

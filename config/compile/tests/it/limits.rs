@@ -298,6 +298,7 @@ fn hosts_too_many_are_refused_one_by_one() {
             (Reason::LimitReached, "spec.rules[0].hosts[0]".to_owned()),
             (Reason::DomainNotAllowed, "spec.rules[1].hosts[0]".to_owned()),
             (Reason::LimitReached, "spec.rules[1].hosts[1]".to_owned()),
+            (Reason::RouteTaken, "spec.rules[0].matches".to_owned()),
         ]
     );
     let told: Vec<_> = compiler.refused("c.com").into_iter().map(|it| (it.object.name, it.reason)).collect();

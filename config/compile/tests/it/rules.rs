@@ -190,6 +190,35 @@ fn within_a_tenant_the_origin_s_date_decides() {
     }
 }
 
+/// Regression: of two objects with one host and path the younger got no request, and nobody was told.
+#[test]
+fn a_match_that_an_older_object_has_is_told() {
+    let told = |compiler: &portolan_compile::Compiler, named: &str| -> Vec<String> {
+        let found = conditions(compiler, &lb_id(named)).into_iter();
+        found.filter(|it| it.reason == Reason::RouteTaken).map(|it| it.to_string()).collect()
+    };
+    let older = || lb("paris/a", 1, &["/ /x a.com b.com"]);
+    let mut compiler = compile(fleet(vec![
+        older(),
+        lb("paris/b", 2, &["/y a.com", "/x / a.com", "/ b.com c.com"]),
+        // Another cluster's share, as is its own rule that it says twice.
+        lb("tokyo/c", 3, &["/ c.com", "/ c.com"]),
+    ]));
+    let by = "is served by HTTPLoadBalancer tenant-paris/a, which comes first";
+    let expected = [
+        format!("RouteTaken: spec.rules[1].matches: /x (and 1 more) on a.com {by}"),
+        format!("RouteTaken: spec.rules[2].matches: / on b.com {by}"),
+    ];
+    assert_eq!(told(&compiler, "paris/b"), expected);
+    assert_eq!((told(&compiler, "paris/a").len(), told(&compiler, "tokyo/c").len()), (0, 0));
+    compiler.apply([apply(lb("paris/a", 1, &["/x a.com"]))]);
+    assert_eq!(told(&compiler, "paris/b"), [format!("RouteTaken: spec.rules[1].matches: /x on a.com {by}")]);
+    compiler.apply([Delta::Delete(lb_id("paris/a"))]);
+    assert!(told(&compiler, "paris/b").is_empty());
+    compiler.apply([apply(older())]);
+    assert_eq!(told(&compiler, "paris/b"), expected);
+}
+
 #[test]
 fn a_refusal_names_the_owner_and_ends_with_it() {
     let mut compiler = compile(fleet(vec![lb("paris/p", 1, &["*.a.com"]), lb("tokyo/t", 2, &["x.a.com"])]));

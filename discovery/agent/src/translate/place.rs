@@ -89,7 +89,15 @@ fn objects(mut message: String, key: &Key, ingress: &Ingress, pools: &[PoolSourc
         let copy = names::secret(&key.namespace, name);
         message = replaced(message, "Secret", &copy, &format!("Secret {name}"));
     }
-    message
+    other_ingress(&message).unwrap_or(message)
+}
+
+/// With another `Ingress` of this cluster in place of its `HTTPLoadBalancer`, if one is named.
+fn other_ingress(message: &str) -> Option<String> {
+    let (before, _) = message.split_once("HTTPLoadBalancer ")?;
+    let named = message[before.len()..].split([',', ' ']).nth(1)?;
+    let (namespace, name) = named.split_once("/ingress.")?.1.split_once('.')?;
+    Some(message.replace(&format!("HTTPLoadBalancer {named}"), &format!("Ingress {namespace}/{name}")))
 }
 
 /// Objects are written as `<kind> <namespace>/<name>` in messages.

@@ -131,6 +131,15 @@ pub(crate) async fn a_large_ingress_is_served_whole(world: &World) -> Result<()>
     }
     ensure!(get(address, "h299.large.example.com", "/0").await?.status == 404);
     let object = lb.get(&["httploadbalancer", "ingress.default.large", "-n", "tenant-paris"]).await?;
+    // Another has one of these hosts and paths already.
+    let mut younger = app.ingress();
+    younger["metadata"]["name"] = "younger".into();
+    younger["spec"]["rules"] = [rule(299)].into_iter().collect();
+    pause(Duration::from_secs(1)).await;
+    paris.apply(&younger.to_string()).await?;
+    let taken = "/299 on h299.large.example.com is served by Ingress default/large";
+    crate::stage::refused(&paris, "Ingress", "younger", taken).await?;
+    paris.run(&["delete", "ingress", "younger"]).await?;
     ensure!(object["spec"]["rules"].as_array().is_some_and(|rules| rules.len() == 300), "{object}");
     remove(&paris, &app).await
 }

@@ -159,6 +159,14 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
         (no_endpoints.to_owned(), ""),
         (no_secret.to_owned(), ""),
         ("spec.rules[9].hosts[7]: what is gone by now".to_owned(), "what is gone by now"),
+        (
+            "spec.rules[0].matches: / on a.example is served by HTTPLoadBalancer tenant-paris/ingress.shop.old.web, which comes first".to_owned(),
+            "/ on a.example is served by Ingress shop/old.web, which comes first",
+        ),
+        (
+            "a.example belongs to cluster tokyo, whose HTTPLoadBalancer tenant-tokyo/web is older".to_owned(),
+            "a.example belongs to cluster tokyo, whose HTTPLoadBalancer tenant-tokyo/web is older",
+        ),
         ("no host name can be generated".to_owned(), "no host name can be generated"),
         (
             "x; Pool tenant-paris/service.shop.web.8080: y".to_owned(),
