@@ -14,9 +14,10 @@ const HEALTH: &str =
     "not known here: every endpoint counts as healthy; /explain on the admin port of a proxy knows better";
 
 #[derive(Args)]
+#[group(id = "from", required = true, args = ["config", "kubernetes"])]
 pub(crate) struct ExplainArgs {
     /// The folder of manifests.
-    #[arg(long, required_unless_present = "kubernetes", conflicts_with_all = kubernetes::IDS)]
+    #[arg(long, conflicts_with_all = kubernetes::IDS)]
     config: Option<PathBuf>,
     /// Read the objects of an API server in place of a folder.
     #[arg(long)]

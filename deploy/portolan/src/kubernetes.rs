@@ -20,13 +20,15 @@ pub(crate) const IDS: [&str; 4] = ["kubernetes", "kubeconfig", "context", "names
 /// How often a command that reads once looks whether it waits in vain.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// It does not wait longer.
+/// It does not wait longer; nor so long where something is wrong, which may be over by then.
 const ONCE: Duration = Duration::from_secs(30);
+const IN_TROUBLE: Duration = Duration::from_secs(5);
 
 /// An API server, and where in it the platform's own objects are.
 #[derive(Args, Clone, Default)]
 pub(crate) struct ServerArgs {
-    /// How to reach the API server. Without it, by the ServiceAccount of the pod that this runs in.
+    /// How to reach the API server. Without it, by the ServiceAccount of the pod that this runs in; `explain` outside of a pod by $KUBECONFIG or
+    /// ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// A context of the kubeconfig other than its current one.
@@ -40,8 +42,11 @@ pub(crate) struct ServerArgs {
 impl ServerArgs {
     /// What is asked by. The server itself is not asked yet.
     pub(crate) async fn connect(&self) -> anyhow::Result<ApiServer> {
-        let access = Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
-        ApiServer::of(&access).await.context("cannot talk to an API server")
+        ApiServer::of(&self.access()).await.context("cannot talk to an API server")
+    }
+
+    fn access(&self) -> Access {
+        Access { kubeconfig: self.kubeconfig.clone(), context: self.context.clone(), as_kubectl: false }
     }
 
     /// The namespace for the platform's own objects.
@@ -96,13 +101,15 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
     let batch = block_on(async {
         let (batches, mut queue) = mpsc::channel(1);
-        let server_found = server.connect().await?;
+        let access = Access { as_kubectl: true, ..server.access() };
+        let server_found = ApiServer::of(&access).await.context("cannot talk to an API server")?;
         let source = KubernetesSource::start(&server_found, server.options(), batches);
         let began = Instant::now();
         let (batch, denied) = loop {
             let batch = timeout(LOOK, queue.recv()).await;
             let denied = source.status().denied();
-            if batch.is_ok() || denied.is_some() || began.elapsed() > ONCE {
+            let patience = if source.status().troubles().is_empty() { ONCE } else { IN_TROUBLE };
+            if batch.is_ok() || denied.is_some() || began.elapsed() > patience {
                 break (batch, denied);
             }
         };

@@ -60,7 +60,13 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
         // Before anything goes: either may be the kubeconfig of another one.
         let said = args.lb.server.as_ref().map(|url| url.to_string());
         let server = said.as_deref().or_else(|| lb_cluster.as_ref().map(Server::url));
-        if let Some(joined) = member.membership().await? {
+        let joined = member.membership().await.map_err(|error| {
+            let error = portolan_source::one_line(&error);
+            anyhow::anyhow!(
+                "{error}; nothing is done yet, and without --member-kubeconfig and --member-context the LB cluster's part is done alone"
+            )
+        })?;
+        if let Some(joined) = joined {
             anyhow::ensure!(
                 joined.is(cluster, None),
                 "this member cluster has joined as {joined}, not {cluster:?}"
@@ -92,9 +98,9 @@ async fn run(args: LeaveArgs) -> anyhow::Result<ExitCode> {
     let mut domain = None;
     if let Some(lb_cluster) = &lb_cluster {
         domain = lb_cluster.lb_domain().await.unwrap_or_else(|error| {
-            let error = anyhow::Error::from(error);
+            let error = portolan_source::one_line(&error);
             print::err(&format!(
-                "portolan: {error:#}: names that it had as another Cluster may stay in statuses\n"
+                "portolan: {error}: names that it had as another Cluster may stay in statuses\n"
             ));
             None
         });

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args),
     };
     done.unwrap_or_else(|error| {
-        print::err(&format!("portolan: {error:#}\n"));
+        print::err(&format!("portolan: {}\n", portolan_source::one_line(&*error)));
         ExitCode::FAILURE
     })
 }

@@ -1,4 +1,6 @@
-//! What would become of a request: host, route, action, pool and shares, from a plan, and who else claims the host in vain.
+//! What would become of a request: host, certificate, route, action, pool and shares, from a plan, and who else claims the host in vain.
+
+mod handshake;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +52,9 @@ pub(crate) fn explain(
     if !refused.is_empty() {
         let claim = |it: &Refused| json!({"object": it.object.to_string(), "host": it.pattern, "reason": it.reason, "message": it.message});
         base = merge(base, json!({"refused": refused.iter().map(claim).collect::<Value>()}));
+    }
+    if request.scheme == Scheme::Https {
+        base = merge(base, json!({"certificate": handshake::certificate(plan, &request.host)}));
     }
     let no_route =
         |reason: &str| json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": reason});

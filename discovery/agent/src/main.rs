@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match start(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("portolan-agent: {error:#}");
+            eprintln!("portolan-agent: {}", portolan_source::one_line(&*error));
             ExitCode::FAILURE
         }
     }
@@ -76,7 +76,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         None => host_name().context("this replica has no name; give it one with --identity")?,
     };
     let options = Options {
-        access: Access { kubeconfig: cli.kubeconfig, context: cli.context },
+        access: Access { kubeconfig: cli.kubeconfig, context: cli.context, as_kubectl: false },
         namespace: cli.namespace,
         identity,
         pod_uid: cli.pod_uid.filter(|uid| !uid.is_empty()),

@@ -29,7 +29,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use portolan_api::contract::AGENT;
 use portolan_source::lease::{Elector, Terms};
-use portolan_source::{Access, ApiServer, ConnectError};
+use portolan_source::{Access, ApiServer, ConnectError, one_line};
 
 pub use self::figures::Metrics;
 use crate::translate::nodes::NodeAddress;
@@ -116,18 +116,6 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     Ok(())
 }
 
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// What is wrong between the agent and an API server.
 fn cause(error: &kube::Error) -> String {
     match error {
@@ -135,7 +123,7 @@ fn cause(error: &kube::Error) -> String {
             "401 Unauthorized: the token is not taken; it has ended, or its Cluster was made anew: `portolan join` makes another".to_owned()
         }
         kube::Error::Api(status) => format!("{} {}", status.code, status.message),
-        other => chain(other),
+        other => one_line(other),
     }
 }
 

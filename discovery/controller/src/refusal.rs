@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::runtime::watcher;
+use portolan_source::one_line;
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +19,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             kube::Error::Api(status) if !status.message.is_empty() => f.write_str(&status.message),
-            error => {
-                write!(f, "{error}")?;
-                let mut cause = std::error::Error::source(error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
-            }
+            error => f.write_str(&one_line(error)),
         }
     }
 }
@@ -65,6 +58,6 @@ mod tests {
         let refusal = Refusal::from(kube::Error::Api(status.boxed()));
         assert_eq!(refusal.to_string(), "pods \"x\" is forbidden: no");
         let broken = kube::Error::Service(Box::new(std::io::Error::other("cut")));
-        assert_eq!(Refusal::from(broken).to_string(), "ServiceError: cut: cut");
+        assert_eq!(Refusal::from(broken).to_string(), "ServiceError: cut");
     }
 }

@@ -18,6 +18,8 @@ pub struct Access {
     pub kubeconfig: Option<PathBuf>,
     /// A context of it other than its current one.
     pub context: Option<String>,
+    /// Outside of a pod, without a kubeconfig: as kubectl does, by `$KUBECONFIG` or `~/.kube/config`.
+    pub as_kubectl: bool,
 }
 
 /// An API server to talk to.
@@ -41,6 +43,9 @@ pub enum ConnectError {
         #[source]
         source: kube::config::KubeconfigError,
     },
+    /// That of `$KUBECONFIG` or `~/.kube/config`.
+    #[error("cannot use the kubeconfig of $KUBECONFIG or ~/.kube/config; name another one")]
+    NoKubeconfig(#[source] kube::config::KubeconfigError),
     /// The pod's environment.
     #[error("this is no pod of a cluster with a ServiceAccount; name a kubeconfig")]
     InCluster(#[source] kube::config::InClusterError),
@@ -60,7 +65,10 @@ impl ApiServer {
     pub async fn of(access: &Access) -> Result<Self, ConnectError> {
         let mut config = match &access.kubeconfig {
             Some(file) => kubeconfig(file, access.context.clone()).await?,
-            None => Config::incluster().map_err(ConnectError::InCluster)?,
+            None => match Config::incluster() {
+                Err(_) if access.as_kubectl => kubectls(access.context.clone()).await?,
+                found => found.map_err(ConnectError::InCluster)?,
+            },
         };
         config.connect_timeout = Some(CONNECT);
         let url = config.cluster_url.to_string();
@@ -69,6 +77,12 @@ impl ApiServer {
             Err(source) => Err(ConnectError::Credentials { url, source: Box::new(source) }),
         }
     }
+}
+
+async fn kubectls(context: Option<String>) -> Result<Config, ConnectError> {
+    let read = Kubeconfig::read().map_err(ConnectError::NoKubeconfig)?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    Config::from_custom_kubeconfig(read, &options).await.map_err(ConnectError::NoKubeconfig)
 }
 
 async fn kubeconfig(file: &Path, context: Option<String>) -> Result<Config, ConnectError> {

@@ -10,6 +10,7 @@
 //! objects of an API server, and keeps the last good state on disk. [`ReplicaLease`] says there what is in force.
 
 mod batch;
+mod cause;
 mod connect;
 mod folder;
 mod index;
@@ -23,6 +24,7 @@ mod versions;
 mod walk;
 mod watch;
 
+pub use cause::one_line;
 pub use connect::{Access, ApiServer, ConnectError};
 pub use folder::{Batch, Dirt, Folder};
 pub use kubernetes::{KubernetesOptions, KubernetesSource, SourceStatus, Trouble};

@@ -253,3 +253,60 @@ fn refused_claims_are_told() {
         assert_eq!((&verdict["status"], &verdict["reason"], told), (&status, &reason, refused), "{url}");
     }
 }
+
+#[test]
+fn the_certificate_is_what_a_client_gets() {
+    let issued = portolan_certs::self_signed(&["shop.a.com", "*.b.com"]).unwrap();
+    let fleet = format!(
+        "
+{{apiVersion: portolan.dev/v1alpha1, kind: Cluster, metadata: {{name: paris}}, spec: {{allowedDomains: [{{suffix: '*'}}]}}}}
+---
+{{apiVersion: v1, kind: Secret, type: kubernetes.io/tls, metadata: {{name: shop, namespace: tenant-paris}}, stringData: {{tls.crt: {:?}, tls.key: {:?}}}}}
+---
+{{apiVersion: portolan.dev/v1alpha1, kind: HTTPLoadBalancer, metadata: {{name: shop, namespace: tenant-paris}}, spec: {{hosts: [shop.a.com, '*.b.com', c.com], rules: [{{backends: [{{pool: up}}]}}], tls: [{{secretName: shop}}]}}}}
+",
+        issued.chain_pem, issued.key_pem
+    );
+    let proxy = |listeners: &str| {
+        format!(
+            "---\n{{apiVersion: portolan.dev/v1alpha1, kind: Proxy, metadata: {{name: default}}, spec: {{lbDomain: lb.localhost, listeners: [{listeners}]}}}}\n"
+        )
+    };
+    let plain = "{name: http, port: 80, protocol: HTTP}";
+    let tls =
+        |name: &str, port: u16, more: &str| format!("{{name: {name}, port: {port}, protocol: HTTPS{more}}}");
+    let default = ", tls: {defaultCertificateRef: {name: shop, namespace: tenant-paris}}";
+    let both = format!("{}, {}", tls("one", 443, ""), tls("other", 8443, default));
+    let own = "Secret tenant-paris/shop, good until ";
+    for (listeners, url, expected) in [
+        (plain.to_owned(), "http://c.com/", &[][..]),
+        (plain.to_owned(), "https://c.com/", &["there is no listener for HTTPS"]),
+        (both.clone(), "https://shop.a.com/", &[own]),
+        (both.clone(), "https://x.b.com:8443/", &[own]),
+        (
+            both.clone(),
+            "https://b.com/",
+            &["listener one: none, so", "listener other: its default, Secret tenant-paris/shop"],
+        ),
+        (
+            both,
+            "https://c.com/",
+            &["listener one: none, so", "listener other: its default, Secret tenant-paris/shop"],
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("fleet.yaml"), format!("{fleet}{}", proxy(&listeners))).unwrap();
+        let (compiler, diagnostics) = check::compile(folder.path()).unwrap();
+        let request = ExplainRequest::parse(url, None, []).unwrap();
+        let verdict = explain(compiler.plan(), &request, &[], |_| None);
+        let said = match &verdict["certificate"] {
+            Value::Array(said) => said.clone(),
+            Value::Null => Vec::new(),
+            one => vec![one.clone()],
+        };
+        assert_eq!(said.len(), expected.len(), "{url} {listeners}: {said:?} {diagnostics:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.as_str().unwrap().starts_with(expected), "{url} {listeners}: {said}");
+        }
+    }
+}

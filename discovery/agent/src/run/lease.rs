@@ -10,11 +10,13 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use portolan_api::contract::{AGENT, MEMBER_ANNOTATION, REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use portolan_source::member::{self, Taken};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use super::cause;
 use super::credential::Credential;
+use crate::keeper::{Input, Watched};
 use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
@@ -31,6 +33,9 @@ pub(super) struct Sign {
     /// Of which member cluster; `None` where that cannot be found out.
     member: Option<String>,
     refused: watch::Receiver<Option<Refused>>,
+    /// Where it is told whether the credential is refused, and what was told last.
+    inputs: mpsc::Sender<Input>,
+    told: Option<bool>,
 }
 
 /// What the LB cluster refuses, if anything.
@@ -43,6 +48,7 @@ impl Sign {
         identity: String,
         member: Option<String>,
         refused: watch::Receiver<Option<Refused>>,
+        inputs: mpsc::Sender<Input>,
     ) -> Self {
         Self {
             leases: Api::namespaced(client, &credential.namespace),
@@ -51,14 +57,18 @@ impl Sign {
             identity,
             member,
             refused,
+            inputs,
+            told: None,
         }
     }
 
     /// Gives it until another member cluster does, and says so.
-    pub(super) async fn keep(&self) -> Taken {
+    pub(super) async fn keep(&mut self) -> Taken {
         let mut failing = false;
         loop {
-            match timeout(EVERY, self.give()).await {
+            let given = timeout(EVERY, self.give()).await;
+            self.tell_of_credential(&given).await;
+            match given {
                 Ok(Ok(None)) => failing = false,
                 Ok(Ok(Some(taken))) => return taken,
                 // Somebody else wrote it meanwhile: who?
@@ -79,6 +89,26 @@ impl Sign {
             }
             sleep(EVERY).await;
         }
+    }
+
+    /// That the credential is no good any more takes a person; nobody in the LB cluster can be told.
+    async fn tell_of_credential(&mut self, given: &Result<kube::Result<Option<Taken>>, Elapsed>) {
+        let refused = match given {
+            Ok(Ok(_)) => false,
+            Ok(Err(kube::Error::Api(status))) if status.code == 401 => true,
+            Ok(Err(_)) | Err(_) => return,
+        };
+        if self.told.replace(refused) == Some(refused) {
+            return;
+        }
+        let why = refused.then(|| {
+            let message = format!(
+                "the LB cluster at {} does not take the credential any more (401): join again, `portolan join {}`",
+                self.server, self.cluster
+            );
+            ("CredentialRefused".into(), message.into())
+        });
+        let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Lease".into() }, why)).await;
     }
 
     /// Who else gives it, as far as the LB cluster says.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use portolan_source::{ApiServer, member};
+use portolan_source::{ApiServer, member, one_line};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use super::events::{self, Teller};
 use super::figures::{About, Metrics};
 use super::lease::{self, Refused, Sign};
 use super::write::{Clients, Target, write};
-use super::{chain, version, watch as watches};
+use super::{version, watch as watches};
 use crate::keeper::{Input, Keeper, MemberId, Watched, Write};
 use crate::ledger::{Outcome, Pace};
 
@@ -150,7 +150,7 @@ async fn first(credentials: &mut watch::Receiver<Option<Credential>>) -> Option<
         let credential = credentials.wait_for(Option::is_some).await.ok()?.clone()?;
         match credential.client().await {
             Ok(client) => return Some((credential, client)),
-            Err(error) => tracing::error!(error = %chain(&error), "waiting for another credential"),
+            Err(error) => tracing::error!(error = %one_line(&error), "waiting for another credential"),
         }
         credentials.changed().await.ok()?;
     }
@@ -201,7 +201,8 @@ impl Session<'_> {
         let whose = format!("the LB cluster at {server}");
         let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
         let (identity, member) = (self.options.identity.clone(), self.member.clone());
-        let sign = Sign::new(lb.clone(), &credential, identity, member, self.refused.subscribe());
+        let refused = self.refused.subscribe();
+        let mut sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
         let lost = Arc::clone(&self.lost);
         self.abroad.spawn(async move {
             // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old.
@@ -245,7 +246,7 @@ impl Session<'_> {
                 self.keeper.reopen();
                 self.connect();
             }
-            Err(error) => tracing::error!(error = %chain(&error), "another credential cannot be used"),
+            Err(error) => tracing::error!(error = %one_line(&error), "another credential cannot be used"),
         }
     }
 
@@ -359,7 +360,7 @@ impl Session<'_> {
                     self.take(credential).await;
                 }
             }
-            Err(error) => self.put_off(&chain(&error)),
+            Err(error) => self.put_off(&one_line(&error)),
         }
     }
 

@@ -21,14 +21,14 @@ use kube::{Api, Client, Resource};
 use portolan_api::Names;
 use portolan_api::contract::{AGENT, CREDENTIAL as SECRET, MANAGED_BY_LABEL};
 use portolan_api::kinds::{Cluster, HTTPLoadBalancer, NodeSet, UpstreamPool};
-use portolan_source::ApiServer;
+use portolan_source::{ApiServer, one_line};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::lenient::Lenient;
+use super::cause;
 use super::credential::Credential;
-use super::{cause, chain};
 use crate::keeper::{Input, Watched};
 use crate::meta::version;
 use crate::notices::Told;
@@ -358,7 +358,7 @@ fn why(error: &Error) -> String {
         Error::InitialListFailed(error) | Error::WatchStartFailed(error) | Error::WatchFailed(error) => {
             cause(error)
         }
-        Error::WatchError(_) | Error::NoResourceVersion => chain(error),
+        Error::WatchError(_) | Error::NoResourceVersion => one_line(error),
     }
 }
 

@@ -15,11 +15,12 @@ use kube::{Api, Client, Resource};
 use portolan_api::Names;
 use portolan_api::contract::AGENT;
 use portolan_api::kinds::{HTTPLoadBalancer, NodeSet, UpstreamPool};
+use portolan_source::one_line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{cause, chain};
+use super::cause;
 use crate::keeper::{MemberId, Report, Write};
 use crate::ledger::Outcome;
 use crate::meta::{digest, metadata, version};
@@ -223,8 +224,8 @@ fn report(error: &kube::Error) -> Report {
             let reason = if status.code == 401 { cause(error) } else { status.message.clone() };
             (outcome, reason.into())
         }
-        kube::Error::SerdeError(_) => (Outcome::Failed, chain(error).into()),
-        other => (Outcome::Unreachable, chain(other).into()),
+        kube::Error::SerdeError(_) => (Outcome::Failed, one_line(error).into()),
+        other => (Outcome::Unreachable, one_line(other).into()),
     };
     Report { outcome, reason: Some(reason) }
 }

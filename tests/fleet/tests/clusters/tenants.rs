@@ -340,6 +340,9 @@ pub(crate) async fn a_namespace_that_is_deleted_is_made_anew(world: &World) -> R
         (ready["status"] == "False" && told).then_some(())
     })
     .await?;
+    let lease = tokyo.get(&["lease", "portolan-agent", "-n", "portolan-agent"]).await?;
+    let agent = lease["spec"]["holderIdentity"].as_str().context("nobody leads")?;
+    crate::stage::refused(&tokyo, "Pod", agent, "CredentialRefused").await?;
     let log =
         ["logs", "-n", "portolan-system", "-l", "app.kubernetes.io/name=portolan-controller", "--tail=-1"];
     let log = lb.run(&log).await?;
