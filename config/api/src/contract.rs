@@ -24,7 +24,8 @@ pub const VERSION_ANNOTATION: &str = "portolan.dev/version";
 /// The annotation of an agent's `Lease` that says which member cluster it is of: the uid of that cluster's namespace `kube-system`.
 pub const MEMBER_ANNOTATION: &str = "portolan.dev/member";
 
-/// The annotation of an agent's `Lease` that says what the API server refuses of its writes; not there where it refuses nothing.
+/// The annotation of an agent's `Lease` that says what the API server refuses of its writes; empty where that
+/// is not known yet, and not there where it refuses nothing.
 pub const REFUSED_ANNOTATION: &str = "portolan.dev/refused";
 
 /// The label of the replicas' `Lease`s in the system namespace; its value is `proxy`.

@@ -12,7 +12,7 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::id::{DEFAULT_PROXY, Kind, ObjectRef, PoolId, SYSTEM_NAMESPACE, tenant_namespace};
 use portolan_model::intent::{Cluster, Delta, Object, Spec};
-use portolan_model::plan::{Changes, ClusterPlan, Plan, Pool, Update, VirtualHost};
+use portolan_model::plan::{Changes, ClusterPlan, Plan, Update, VirtualHost};
 use portolan_model::proxy::Proxy;
 use portolan_model::shard::ShardedMap;
 
@@ -24,7 +24,7 @@ use crate::limits::{Ledger, Moved};
 use crate::load_balancer::{self, Court};
 use crate::names::{Names, reason};
 use crate::policies::{self, Policies};
-use crate::pools;
+use crate::pools::{self, Resolved};
 use crate::shadows::Shadows;
 use crate::store::Store;
 
@@ -39,6 +39,10 @@ pub struct Compiler {
     pub(crate) catch_all: BTreeSet<Aged>,
     pub(crate) invalid: BTreeMap<ObjectRef, Vec<Condition>>,
     pub(crate) plan: Plan,
+    /// Pools that have lost all of their endpoints.
+    bereft: BTreeSet<ObjectRef>,
+    /// How many objects of a namespace have conditions.
+    pub(crate) faults: BTreeMap<Arc<str>, u32>,
     policies: Policies,
     certificates: Certificates,
     shadows: Shadows,
@@ -75,6 +79,8 @@ impl Compiler {
             catch_all: BTreeSet::new(),
             invalid: BTreeMap::new(),
             plan,
+            bereft: BTreeSet::new(),
+            faults: BTreeMap::new(),
             policies: Policies::default(),
             certificates: Certificates::default(),
             shadows: Shadows::default(),
@@ -143,6 +149,11 @@ impl Compiler {
         &self.plan
     }
 
+    /// Whether an object, as it is now, cannot be read.
+    pub fn is_invalid(&self, id: &ObjectRef) -> bool {
+        self.invalid.contains_key(id)
+    }
+
     /// An object as it was last read without error.
     pub fn object(&self, id: &ObjectRef) -> Option<&Arc<Object>> {
         self.store.get(id)
@@ -208,7 +219,7 @@ impl Compiler {
             names: &self.names,
             hosts: &self.hosts,
             limits: &self.limits,
-            plan: &self.plan,
+            bereft: &self.bereft,
             invalid: &self.invalid,
             shadows: &self.shadows,
         }
@@ -334,7 +345,7 @@ impl Compiler {
                 continue;
             }
             tenants.insert(Arc::clone(&id.namespace));
-            match (self.store.get(&id), &resolved.0) {
+            match (self.store.get(&id), &resolved.pool) {
                 (Some(object), Some(pool)) if self.limits.measure(object, pool) => {
                     limited.insert(id, resolved);
                 }
@@ -350,9 +361,15 @@ impl Compiler {
                 }
             }
         }
-        for (id, (mut pool, mut conditions)) in limited {
-            conditions.extend(pool.as_mut().and_then(|pool| self.limits.cut(&id, pool)));
-            self.put_pool(id, (pool, conditions), dirty, update);
+        for (id, mut resolved) in limited {
+            let Resolved { pool, conditions, bereft } = &mut resolved;
+            if let Some(pool) = pool
+                && let Some(cut) = self.limits.cut(&id, pool)
+            {
+                conditions.push(cut);
+                *bereft |= pool.endpoints.is_empty() && pool.names.is_empty();
+            }
+            self.put_pool(id, resolved, dirty, update);
         }
     }
 
@@ -360,31 +377,25 @@ impl Compiler {
     fn resolve(&self, id: &ObjectRef) -> Resolved {
         match self.store.get(id) {
             None => Resolved::default(),
-            Some(_) if !self.store.counts(id) => (None, vec![misplaced(id)]),
+            Some(_) if !self.store.counts(id) => {
+                Resolved { conditions: vec![misplaced(id)], ..Resolved::default() }
+            }
             Some(object) => match &object.spec {
-                Spec::UpstreamPool(spec) => {
-                    let (pool, wrong) = pools::resolve(&self.store, &self.plan.proxy, id, spec);
-                    (Some(pool), wrong)
-                }
+                Spec::UpstreamPool(spec) => pools::resolve(&self.store, &self.plan.proxy, id, spec),
                 _ => Resolved::default(),
             },
         }
     }
 
-    fn put_pool(
-        &mut self,
-        id: ObjectRef,
-        (pool, conditions): Resolved,
-        dirty: &mut Dirty,
-        update: &mut Update,
-    ) {
+    fn put_pool(&mut self, id: ObjectRef, resolved: Resolved, dirty: &mut Dirty, update: &mut Update) {
+        let Resolved { pool, conditions, bereft } = resolved;
         let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));
-        let before = pools::is_bereft(&self.plan, &key);
-        put(&mut self.plan.pools, &mut update.pools, key.clone(), pool.map(Arc::new));
-        self.set_conditions(id.clone(), conditions, update);
-        if before != pools::is_bereft(&self.plan, &key) {
+        put(&mut self.plan.pools, &mut update.pools, key, pool.map(Arc::new));
+        let changed = if bereft { self.bereft.insert(id.clone()) } else { self.bereft.remove(&id) };
+        if changed {
             dirty.verdicts.extend(self.users(&id, Kind::HttpLoadBalancer));
         }
+        self.set_conditions(id, conditions, update);
     }
 
     fn judge_proxy(&self, id: &ObjectRef, proxy: &Proxy) -> (Vec<Condition>, Vec<Use>) {
@@ -483,13 +494,22 @@ impl Compiler {
     fn set_conditions(&mut self, id: ObjectRef, found: Vec<Condition>, update: &mut Update) {
         let mut conditions = self.invalid.get(&id).cloned().unwrap_or_default();
         conditions.extend(found);
-        let conditions = (!conditions.is_empty()).then(|| conditions.into());
+        let conditions: Option<Arc<[Condition]>> = (!conditions.is_empty()).then(|| conditions.into());
+        match (self.plan.conditions.get(&id).is_some(), conditions.is_some()) {
+            (false, true) => *self.faults.entry(Arc::clone(&id.namespace)).or_default() += 1,
+            (true, false) => {
+                if let Some(faults) = self.faults.get_mut(&id.namespace) {
+                    *faults -= 1;
+                    if *faults == 0 {
+                        self.faults.remove(&id.namespace);
+                    }
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
         put(&mut self.plan.conditions, &mut update.conditions, id, conditions);
     }
 }
-
-/// A pool, where there is one, and what is wrong with it.
-type Resolved = (Option<Pool>, Vec<Condition>);
 
 pub(crate) fn is_default_proxy(id: &ObjectRef) -> bool {
     id.kind == Kind::Proxy && &*id.name == DEFAULT_PROXY && id.namespace.is_empty()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use portolan_model::host::HostPattern;
-use portolan_model::id::{Kind, ObjectRef, PoolId, tenant_namespace};
+use portolan_model::id::{Kind, PoolId, tenant_namespace};
 use portolan_model::plan::Counts;
 
 use crate::compiler::Compiler;
@@ -21,7 +21,10 @@ impl Compiler {
         if self.store.cluster(&namespace).is_none() {
             return Counts::default();
         }
-        let mut counts = Counts { nodes: count(pools::nodes(&self.store, &namespace)), ..Counts::default() };
+        let mut counts = Counts {
+            nodes: u32::try_from(pools::ready_nodes(&self.store, &namespace)).unwrap_or(u32::MAX),
+            ..Counts::default()
+        };
         let mut hosts: BTreeSet<&HostPattern> = BTreeSet::new();
         for object in self.store.of_kind(&namespace, Kind::HttpLoadBalancer) {
             if let Some(lb) = load_balancer::spec(object)
@@ -36,12 +39,7 @@ impl Compiler {
             !self.limits.is_beyond(&namespace, host)
                 && matches!(self.hosts.verdict(&namespace, host, self.rights()), Verdict::Serves)
         }));
-        let told = |id: &ObjectRef| self.plan.conditions.get(id).is_some();
-        let read = self.store.in_namespace(&namespace).filter(|object| told(&object.meta.id));
-        // What was never read is not in the store.
-        let unread =
-            self.invalid.keys().filter(|id| *id.namespace == *namespace && self.store.get(id).is_none());
-        counts.faults = count(read).saturating_add(count(unread));
+        counts.faults = self.faults.get(&*namespace).copied().unwrap_or_default();
         for object in self.store.of_kind(&namespace, Kind::UpstreamPool) {
             let id = &object.meta.id;
             let key = PoolId::new(Arc::clone(&id.namespace), Arc::clone(&id.name));

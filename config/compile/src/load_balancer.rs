@@ -8,7 +8,7 @@ use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::{HostName, HostPattern};
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{HttpLoadBalancer, Object, Spec};
-use portolan_model::plan::{Action, Plan, Route, VirtualHost};
+use portolan_model::plan::{Action, Route, VirtualHost};
 use portolan_model::policy::SharedPolicy;
 use portolan_model::route::{RouteMatch, Rule};
 
@@ -17,9 +17,12 @@ use crate::certificates::{Use, certificate, covered, no_certificate};
 use crate::hosts::{Hosts, Rights, Verdict, names};
 use crate::limits::{Ledger, reached};
 use crate::names::{Names, NoName, reason};
-use crate::pools;
 use crate::shadows::Shadows;
 use crate::store::Store;
+
+/// How many pairs of server name and certificate an object may come to, and how many things that are wrong are told of it.
+const USES: usize = 16_384;
+const TOLD: usize = 1024;
 
 /// What an object of that kind says.
 pub(crate) fn spec(object: &Object) -> Option<&HttpLoadBalancer> {
@@ -130,8 +133,8 @@ pub(crate) struct Court<'a> {
     pub(crate) names: &'a Names,
     pub(crate) hosts: &'a Hosts,
     pub(crate) limits: &'a Ledger,
-    /// Its pools, and what is wrong with them, are those after this step.
-    pub(crate) plan: &'a Plan,
+    /// Pools that have lost all of their endpoints; those after this step.
+    pub(crate) bereft: &'a BTreeSet<ObjectRef>,
     /// What cannot be read, and why.
     pub(crate) invalid: &'a BTreeMap<ObjectRef, Vec<Condition>>,
     /// Those after this step.
@@ -250,7 +253,7 @@ impl<'a> Court<'a> {
                 let pool = &backend.pool;
                 let (reason, what) = if self.store.live(&pool.object()).is_none() {
                     (Reason::BackendNotFound, "does not exist")
-                } else if pools::is_bereft(self.plan, pool) {
+                } else if self.bereft.contains(&pool.object()) {
                     (Reason::NoEndpoints, "has no endpoints left, as its own conditions say")
                 } else {
                     continue;
@@ -267,8 +270,11 @@ impl<'a> Court<'a> {
         own: Option<&HostPattern>,
         findings: &mut Findings,
     ) -> Vec<Use> {
-        let mut uses = Vec::new();
+        let mut uses = BTreeSet::new();
+        let mut beyond = false;
         let named: BTreeSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
+        let served: BTreeSet<HostPattern> =
+            findings.accepted.iter().chain(&findings.covered).chain(own).cloned().collect();
         for (at, binding) in lb.tls.iter().enumerate() {
             let reference = format!("spec.tls[{at}].secretName");
             let Some(secret) = certificate(self.store, &binding.secret) else {
@@ -290,7 +296,8 @@ impl<'a> Court<'a> {
                 &secret.facts,
                 host,
             ) {
-                Some(name) => uses.push((Some(name), binding.secret.clone())),
+                Some(_) if uses.len() >= USES => beyond = true,
+                Some(name) => drop(uses.insert((Some(name), binding.secret.clone()))),
                 None => findings.unresolved(
                     Reason::CertificateMismatch,
                     field,
@@ -304,14 +311,16 @@ impl<'a> Court<'a> {
             }
             for (number, host) in binding.hosts.iter().enumerate() {
                 let field = format!("spec.tls[{at}].hosts[{number}]");
-                let served = findings.accepted.iter().chain(&findings.covered).chain(own);
-                let within: Vec<_> = served.filter(|name| host.covers(name)).cloned().collect();
+                let within: Vec<_> = match host {
+                    HostPattern::Exact(_) => served.get(host).into_iter().cloned().collect(),
+                    _ => served.iter().filter(|name| host.covers(name)).cloned().collect(),
+                };
                 for name in &within {
                     bind(name, field.clone(), findings);
                 }
                 let is_near = |own: &&HostPattern| own.covers(host) || host.covers(own);
                 if within.is_empty() && !named.iter().any(is_near) {
-                    findings.conditions.push(Condition::new(
+                    findings.add(Condition::new(
                         ConditionType::Accepted,
                         Reason::Invalid,
                         field,
@@ -320,9 +329,13 @@ impl<'a> Court<'a> {
                 }
             }
         }
-        uses.sort_unstable();
-        uses.dedup();
-        uses
+        if beyond {
+            let message = format!(
+                "the certificates come to more than {USES} pairs of host and Secret; the rest is not used"
+            );
+            findings.unresolved(Reason::CertificateMismatch, "spec.tls".to_owned(), message);
+        }
+        uses.into_iter().collect()
     }
 
     fn rights(self) -> Rights<'a> {
@@ -360,8 +373,15 @@ struct Findings {
 }
 
 impl Findings {
+    /// So many that they fill a status; what is beyond is not told.
+    fn add(&mut self, condition: Condition) {
+        if self.conditions.len() < TOLD {
+            self.conditions.push(condition);
+        }
+    }
+
     fn unresolved(&mut self, reason: Reason, field: String, message: String) {
-        self.conditions.push(Condition::new(ConditionType::ResolvedRefs, reason, field, message));
+        self.add(Condition::new(ConditionType::ResolvedRefs, reason, field, message));
     }
 
     fn no_name(&mut self, error: &NoName) {

@@ -6,10 +6,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use portolan_model::condition::{Condition, ConditionType, Reason};
-use portolan_model::id::{Kind, ObjectRef, PoolId};
+use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::intent::{Cluster, Spec};
 use portolan_model::inventory::{EndpointSlice, Node, NodeSet, SliceEndpoint};
-use portolan_model::plan::{Endpoint, NamedEndpoint, Plan, Pool, PoolTls, Trust};
+use portolan_model::plan::{Endpoint, NamedEndpoint, Pool, PoolTls, Trust};
 use portolan_model::pool::{
     EndpointHost, EndpointRanges, EndpointSource, InlineEndpoint, Outside, UpstreamPool, UpstreamTls,
     Verification,
@@ -18,19 +18,25 @@ use portolan_model::proxy::Proxy;
 
 use crate::store::Store;
 
-/// The pool `id` as it stands in the plan, and what is wrong with it.
-pub(crate) fn resolve(
-    store: &Store,
-    proxy: &Proxy,
-    id: &ObjectRef,
-    pool: &UpstreamPool,
-) -> (Pool, Vec<Condition>) {
+/// A pool, where there is one, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    /// As it stands in the plan.
+    pub(crate) pool: Option<Pool>,
+    pub(crate) conditions: Vec<Condition>,
+    /// Whether all of its endpoints are taken from it by what is wrong, whether they are ready or not.
+    pub(crate) bereft: bool,
+}
+
+/// The pool `id`.
+pub(crate) fn resolve(store: &Store, proxy: &Proxy, id: &ObjectRef, pool: &UpstreamPool) -> Resolved {
     let mut found = Found {
         ranges: ranges(store, proxy, &id.namespace),
         endpoints: Vec::new(),
         names: Vec::new(),
         refused: BTreeMap::new(),
         portless: None,
+        usable: false,
         conditions: Vec::new(),
     };
     match &pool.source {
@@ -44,8 +50,10 @@ pub(crate) fn resolve(
             found.nodes(store, &id.namespace, *port, nodes.as_deref());
         }
     }
+    let taken = !found.refused.is_empty() || found.portless.is_some() || !found.conditions.is_empty();
+    let bereft = taken && !found.usable;
     let tls = pool.tls.as_ref().map(|tls| found.tls(store, tls));
-    let Found { ranges, mut endpoints, mut names, refused, portless, mut conditions } = found;
+    let Found { ranges, mut endpoints, mut names, refused, portless, mut conditions, .. } = found;
     if let Some((first, count)) = portless {
         conditions.push(Condition::new(
             ConditionType::ResolvedRefs,
@@ -73,7 +81,7 @@ pub(crate) fn resolve(
         tls,
         health_check: pool.health_check.clone(),
     };
-    (pool, conditions)
+    Resolved { pool: Some(pool), conditions, bereft }
 }
 
 /// What is wrong with the nodes of a `NodeSet`.
@@ -117,18 +125,6 @@ fn not_allowed(field: String, outside: Outside, first: IpAddr, count: usize) -> 
     Condition::new(ConditionType::Accepted, Reason::EndpointNotAllowed, field, message)
 }
 
-/// Whether a pool has no endpoints left because of what is wrong with it.
-pub(crate) fn is_bereft(plan: &Plan, pool: &PoolId) -> bool {
-    let takes_away = |condition: &Condition| {
-        matches!(
-            condition.reason,
-            Reason::EndpointNotAllowed | Reason::LimitReached | Reason::NodesNotFound | Reason::PortNotFound
-        )
-    };
-    plan.pools.get(pool).is_some_and(|it| it.endpoints.is_empty() && it.names.is_empty())
-        && plan.conditions.get(&pool.object()).is_some_and(|found| found.iter().any(takes_away))
-}
-
 fn and_more(count: usize) -> String {
     if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
 }
@@ -141,6 +137,8 @@ struct Found {
     refused: BTreeMap<(String, Outside), (IpAddr, usize)>,
     /// What is wrong with the first slice that has not the port, and how many there are.
     portless: Option<(String, usize)>,
+    /// Whether any endpoint may be used, once it is ready.
+    usable: bool,
     conditions: Vec<Condition>,
 }
 
@@ -153,12 +151,15 @@ impl Found {
                     let field = || format!("spec.endpoints[{at}].address");
                     self.add(field, *address, *port, *weight, zone.clone(), false);
                 }
-                EndpointHost::Name(name) => self.names.push(NamedEndpoint {
-                    name: name.clone(),
-                    port: *port,
-                    weight: *weight,
-                    zone: zone.clone(),
-                }),
+                EndpointHost::Name(name) => {
+                    self.usable = true;
+                    self.names.push(NamedEndpoint {
+                        name: name.clone(),
+                        port: *port,
+                        weight: *weight,
+                        zone: zone.clone(),
+                    });
+                }
             }
         }
     }
@@ -187,6 +188,8 @@ impl Found {
         for SliceEndpoint { address, zone, ready, serving, terminating } in &slice.endpoints {
             if *ready || (*serving && *terminating) {
                 self.add(String::new, *address, port.port, 1, zone.clone(), !*ready);
+            } else {
+                self.usable |= self.ranges.check(*address).is_ok();
             }
         }
     }
@@ -202,9 +205,12 @@ impl Found {
                 ),
             ));
         }
-        for (node, address) in nodes(store, namespace) {
-            if only.is_none_or(|only| only.contains(&node.name)) {
+        let meant = |node: &Node| only.is_none_or(|only| only.contains(&node.name));
+        for (node, address) in all_nodes(store, namespace).filter(|(node, _)| meant(node)) {
+            if node.ready {
                 self.add(String::new, address, port, 1, node.zone.clone(), false);
+            } else {
+                self.usable |= self.ranges.check(address).is_ok();
             }
         }
     }
@@ -221,6 +227,7 @@ impl Found {
         let address = address.to_canonical();
         match self.ranges.check(address) {
             Ok(()) => {
+                self.usable = true;
                 let address = SocketAddr::new(address, port.get());
                 self.endpoints.push(Endpoint { address, weight, zone, terminating });
             }
@@ -251,11 +258,13 @@ impl Found {
     }
 }
 
-/// The nodes of a namespace that take traffic, each once, with the address that is used.
-pub(crate) fn nodes<'a>(
-    store: &'a Store,
-    namespace: &str,
-) -> impl Iterator<Item = (&'a Node, IpAddr)> + use<'a> {
+/// How many nodes of a namespace take traffic.
+pub(crate) fn ready_nodes(store: &Store, namespace: &str) -> usize {
+    all_nodes(store, namespace).filter(|(node, _)| node.ready).count()
+}
+
+/// The nodes of a namespace, each once, with the address that is used.
+fn all_nodes<'a>(store: &'a Store, namespace: &str) -> impl Iterator<Item = (&'a Node, IpAddr)> + use<'a> {
     let mut sets: Vec<_> = store.of_kind(namespace, Kind::NodeSet).collect();
     sets.sort_unstable_by(|a, b| a.meta.id.cmp(&b.meta.id));
     let mut nodes: BTreeMap<&str, &Node> = BTreeMap::new();
@@ -266,8 +275,7 @@ pub(crate) fn nodes<'a>(
             }
         }
     }
-    let ready = nodes.into_values().filter(|node| node.ready);
-    ready.filter_map(|node| Some((node, *node.addresses.first()?)))
+    nodes.into_values().filter_map(|node| Some((node, *node.addresses.first()?)))
 }
 
 fn slices<'a>(

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Service as ServiceObject;
 use portolan_model::naming;
 
-use self::place::{FoundShelves, Users};
-use crate::ledger::{Ledger, Next, Op, Outcome, Pace, Want};
+use self::place::{FoundShelves, Needs, Users};
+use crate::ledger::{Ledger, May, Next, Op, Outcome, Pace, Want};
 use crate::names;
 use crate::notices::{About, Notices, Side, Told};
 use crate::objects::{Body, Found, Id, Kind, SliceBody};
@@ -143,7 +143,7 @@ pub struct Keeper {
     companions: HashMap<Key, Users>,
     /// Companions that the view has, or had when it was looked at last.
     seen: HashSet<Key>,
-    copies: HashMap<PoolSource, BTreeSet<Name>>,
+    needs: HashMap<PoolSource, Needs>,
     sources: HashMap<Id, Source>,
     /// What the LB cluster refuses to write, and since when; only of what is not as it is wanted.
     refused: BTreeMap<Id, (Told, Instant)>,
@@ -172,7 +172,7 @@ impl Keeper {
             secrets: HashMap::new(),
             companions: HashMap::new(),
             seen: HashSet::new(),
-            copies: HashMap::new(),
+            needs: HashMap::new(),
             sources: HashMap::new(),
             refused: BTreeMap::new(),
             unwatched: BTreeMap::new(),
@@ -266,6 +266,11 @@ impl Keeper {
         self.synced
     }
 
+    /// Whether everything that is to be written into the LB cluster was tried at least once. Looks at all of it.
+    pub fn tried(&self) -> bool {
+        self.synced && self.lb.tried()
+    }
+
     /// What the LB cluster says of this cluster.
     fn settings(&self) -> Option<&Settings> {
         self.clusters.get(&self.cluster)
@@ -277,9 +282,9 @@ impl Keeper {
             return Err(None);
         }
         let there = loop {
-            let Self { lb, found, sources, kept, copies, .. } = self;
+            let Self { lb, found, sources, kept, needs, .. } = self;
             let may = |ledger: &Ledger<Id>, id: &Id, op: Op| {
-                place::may(ledger, found, sources, kept, copies, id, op)
+                place::may(ledger, found, sources, kept, needs, id, op)
             };
             match lb.next(now, may) {
                 Next::Do(id, Op::Delete) => return Ok(Write::LoadBalancer(id, None)),
@@ -292,15 +297,18 @@ impl Keeper {
         };
         let here = loop {
             let Self { lb, member, view, companions, .. } = self;
-            let may = |_: &Ledger<MemberId>, id: &MemberId, op: Op| match (id, op) {
-                (MemberId::Companion(companion), Op::Delete) => {
-                    !is_led_to(lb, view, companion, &BTreeSet::new())
-                }
-                (MemberId::Companion(companion), Op::Apply) => {
-                    let ports = companion_ports(view, companions, companion);
-                    ports.is_none_or(|(ports, _)| !is_led_to(lb, view, companion, &ports))
-                }
-                (MemberId::Status(_), _) => true,
+            let may = |_: &Ledger<MemberId>, id: &MemberId, op: Op| {
+                let wait = match (id, op) {
+                    (MemberId::Companion(companion), Op::Delete) => {
+                        is_led_to(lb, view, companion, &BTreeSet::new())
+                    }
+                    (MemberId::Companion(companion), Op::Apply) => {
+                        let ports = companion_ports(view, companions, companion);
+                        ports.is_some_and(|(ports, _)| is_led_to(lb, view, companion, &ports))
+                    }
+                    (MemberId::Status(_), _) => false,
+                };
+                if wait { May::Soon } else { May::Now }
             };
             match member.next(now, may) {
                 Next::Do(id, op) => match self.member_write(&id, op) {
@@ -367,6 +375,13 @@ impl Keeper {
                 let what = source.map_or_else(|| id.to_string(), described);
                 let told: Told =
                     ("WriteRefused".into(), format!("the LB cluster refuses {what}: {reason}").into());
+                let since = self.refused.get(id).map_or(now, |(_, since)| *since);
+                self.refused.insert(id.clone(), (told, since));
+            }
+            (Outcome::Failed, Some(reason), source) => {
+                let what = source.map_or_else(|| id.to_string(), described);
+                let told: Told =
+                    ("WriteFailed".into(), format!("the LB cluster fails to take {what}: {reason}").into());
                 let since = self.refused.get(id).map_or(now, |(_, since)| *since);
                 self.refused.insert(id.clone(), (told, since));
             }

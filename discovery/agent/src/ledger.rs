@@ -29,6 +29,17 @@ pub enum Op {
     Delete,
 }
 
+/// Whether something may be done now, as far as what it depends on goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// It may.
+    Now,
+    /// Something else comes first, and is about to.
+    Soon,
+    /// Something else comes first that takes a person, perhaps.
+    Later,
+}
+
 /// How a write ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -78,6 +89,8 @@ const FAILED: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const CONFLICT: Duration = Duration::from_millis(200);
 /// After one of the first that were refused: an API server that has just started refuses what it will take in a moment.
 const REFUSED_AT_FIRST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// When it is looked again at what may be done later.
+const LATER: Duration = Duration::from_secs(1);
 /// How many these are.
 const FIRST: u32 = 3;
 /// After any other that was refused: so rarely that thousands of them leave room for what else changes.
@@ -172,11 +185,6 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.entries.get(key).is_some_and(|entry| entry.have.is_some())
     }
 
-    /// Whether it is as it is wanted, or cannot be made so for now: the API server refused it.
-    pub fn is_settled(&self, key: &K) -> bool {
-        self.entries.get(key).is_none_or(|entry| !entry.in_flight && (!entry.differs() || entry.failures > 0))
-    }
-
     /// Whether it is as it is wanted.
     pub fn is_right(&self, key: &K) -> bool {
         self.entries
@@ -197,6 +205,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.entries.get(key).is_some_and(to_come)
     }
 
+    /// Whether everything that is to be written was tried at least once.
+    pub fn tried(&self) -> bool {
+        self.entries.values().all(|entry| !entry.differs() || entry.failures > 0)
+    }
+
     /// How many wait or are under way.
     pub fn pending(&self) -> usize {
         self.waiting.len() + self.in_flight
@@ -213,7 +226,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
     }
 
     /// The next write, of those that may be done now as far as `may` knows.
-    pub fn next(&mut self, now: Instant, mut may: impl FnMut(&Self, &K, Op) -> bool) -> Next<K> {
+    pub fn next(&mut self, now: Instant, mut may: impl FnMut(&Self, &K, Op) -> May) -> Next<K> {
         self.fill(now);
         let limit = if self.streak > 0 { 1 } else { self.pace.in_flight };
         if self.in_flight >= limit {
@@ -227,10 +240,24 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             return Next::Wait(self.waiting.first_key_value().map(|((due, _), _)| (*due).max(now + missing)));
         }
         let due = self.waiting.range(..=(now, u64::MAX));
+        let mut put_off = Vec::new();
         let found = due.map(|(place, key)| (*place, key)).find_map(|(place, key)| {
             let op = self.entries.get(key)?.op()?;
-            may(self, key, op).then(|| (place, key.clone(), op))
+            match may(self, key, op) {
+                May::Now => return Some((place, key.clone(), op)),
+                May::Soon => {}
+                May::Later => put_off.push((place, key.clone())),
+            }
+            None
         });
+        for (place, key) in put_off {
+            self.waiting.remove(&place);
+            let later = (now + LATER, place.1);
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.place = Some(later);
+            }
+            self.waiting.insert(later, key);
+        }
         let Some((place, key, op)) = found else {
             let later = self.waiting.range((now, u64::MAX)..).next();
             return Next::Wait(later.map(|((due, _), _)| *due));

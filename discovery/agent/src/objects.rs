@@ -161,6 +161,28 @@ impl SliceBody {
     }
 }
 
+/// Where the endpoints of a pool stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// In slices that bear its name.
+    Slices,
+    /// On the nodes.
+    Nodes,
+    /// In itself.
+    Pool,
+}
+
+impl Endpoints {
+    /// Those of a pool.
+    pub fn of(spec: &UpstreamPoolSpec) -> Self {
+        match (&spec.endpoint_slices, &spec.node_port) {
+            (Some(_), _) => Self::Slices,
+            (None, Some(_)) => Self::Nodes,
+            (None, None) => Self::Pool,
+        }
+    }
+}
+
 /// What is there of an object that was written here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -170,8 +192,17 @@ pub struct Found {
     pub version: u64,
     /// What its status says is wrong: reason and message.
     pub refusals: Box<[(Box<str>, Box<str>)]>,
+    /// Of a pool, where its endpoints stand.
+    pub endpoints: Option<Endpoints>,
     /// More, of an `HTTPLoadBalancer`.
     pub load_balancer: Option<Box<FoundLoadBalancer>>,
+}
+
+impl Found {
+    /// One of that digest and revision, of which nothing else is known.
+    pub fn new(digest: u64, version: u64) -> Self {
+        Self { digest, version, refusals: Box::default(), endpoints: None, load_balancer: None }
+    }
 }
 
 /// What is there of an `HTTPLoadBalancer`.
@@ -190,10 +221,7 @@ pub trait ReadBack {
 }
 
 fn plain(meta: &ObjectMeta, digest: u64) -> Option<(Name, Found)> {
-    Some((
-        meta.name.as_deref()?.into(),
-        Found { digest, version: version(meta), refusals: Box::default(), load_balancer: None },
-    ))
+    Some((meta.name.as_deref()?.into(), Found::new(digest, version(meta))))
 }
 
 type Conditions = [k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition];
@@ -216,6 +244,7 @@ impl ReadBack for NodeSet {
 impl ReadBack for UpstreamPool {
     fn found(&self, _: &mut Names) -> Option<(Name, Found)> {
         let (name, mut found) = plain(&self.metadata, digest(&self.spec))?;
+        found.endpoints = Some(Endpoints::of(&self.spec));
         found.refusals = self.status.as_ref().map(|status| refusals(&status.conditions)).unwrap_or_default();
         Some((name, found))
     }

@@ -1,6 +1,5 @@
 //! `HTTPLoadBalancer`: the rules of the Gateway API's HTTPRoute.
 
-use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -56,15 +55,15 @@ impl Convert for HTTPLoadBalancerSpec {
             }));
         }
         let lb = HttpLoadBalancer { rules: rules.into(), tls: tls.into() };
-        count_hosts(cx, &at, &lb);
+        count_hosts(cx, &at, hosts.len(), &lb);
         Some(Spec::HttpLoadBalancer(lb))
     }
 }
 
 /// Each host of a certificate is looked for among those of the rules.
-fn count_hosts(cx: &mut Cx<'_>, at: &At<'_>, lb: &HttpLoadBalancer) {
-    let named: HashSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
-    let named = named.len();
+fn count_hosts(cx: &mut Cx<'_>, at: &At<'_>, inherited: usize, lb: &HttpLoadBalancer) {
+    let own = lb.rules.iter().filter(|rule| !rule.inherits_hosts).map(|rule| rule.hosts.len());
+    let named = inherited + own.sum::<usize>();
     // One without hosts is for all of them.
     let of_binding =
         |binding: &TlsBinding| if binding.hosts.is_empty() { named } else { binding.hosts.len() };

@@ -48,17 +48,17 @@ pub struct HTTPLoadBalancerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub hosts: Vec<String>,
-    /// What happens to requests, by host and match.
+    /// What happens to requests, by host and match. 4096 hosts in all.
     #[schemars(length(min = 1, max = 1024))]
     pub rules: Vec<HTTPRule>,
-    /// Certificates for the hosts.
+    /// Certificates for the hosts: for 4096 in all, where one without hosts is for all of the rules'.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub tls: Vec<TLSBinding>,
 }
 
-/// How many hosts the rules of an `HTTPLoadBalancer` may name, and how many its certificates; one without hosts is for all of its rules.
-pub const HOSTS_IN_ALL: usize = 8192;
+/// How many hosts the rules of an `HTTPLoadBalancer` may name in all, and how many its certificates; one of these without hosts counts as all of the rules'.
+pub const HOSTS_IN_ALL: usize = 4096;
 
 /// What is in force of an `HTTPLoadBalancer`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -597,3 +597,27 @@ fn names_of_files_are_escaped() {
     let told = Diagnostic { message: "a\u{7}\r".into(), ..told.clone() };
     assert!(told.render(&Source::new("")).starts_with("error: a\\u{7}\\r\n"), "{told}");
 }
+
+/// One place where many hosts are looked for among many others would be everybody's.
+#[test]
+fn hosts_are_counted_in_all() {
+    let rules = |own: usize| -> String {
+        let rule = |n: usize| {
+            let hosts: Vec<_> = (0..50).map(|m| format!("h{n}-{m}.a.com")).collect();
+            format!("{{hosts: [{}], backends: [{{pool: p}}]}}", hosts.join(", "))
+        };
+        (0..own).map(rule).collect::<Vec<_>>().join(", ")
+    };
+    for (own, tls, expected) in [
+        (81, "", &[][..]),
+        (82, "", &["spec.rules: 4100 hosts in all (expected at most 4096)"]),
+        (41, "{secretName: s}", &[]),
+        (41, "{secretName: s}, {secretName: t}", &["spec.tls: 4100 hosts in all (expected at most 4096)"]),
+    ] {
+        let spec = format!("{{rules: [{}], tls: [{tls}]}}", rules(own));
+        let read = read(&manifest("HTTPLoadBalancer", &spec));
+        let told: Vec<_> = read.all_diagnostics().into_iter().map(|told| told.to_string()).collect();
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        assert!(told.iter().zip(expected).all(|(told, expected)| told.contains(expected)), "{told:?}");
+    }
+}

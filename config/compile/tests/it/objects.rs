@@ -406,6 +406,19 @@ fn a_pool_that_keeps_no_endpoint_is_told_of_where_it_is_used() {
     assert_eq!(wrong(&compiler, &lb), bereft[..1]);
     compiler.apply([apply(set)]);
     assert_eq!((compiler.plan().conditions.len(), compiler.counts("paris").faults), (0, 0));
+    // It follows from what its endpoints may be, not from whether they are ready.
+    let sliced = pool("paris/listed", EndpointSource::Slices { port_name: None });
+    let some =
+        |flags: &str| slice("paris/s", "listed", &[("", 80)], &["11.0.0.1 r", &format!("10.0.0.1 {flags}")]);
+    compiler.apply([apply(sliced), apply(some("r"))]);
+    assert_eq!(wrong(&compiler, &lb), []);
+    compiler.apply([apply(some("-"))]);
+    assert_eq!(wrong(&compiler, &lb), []);
+    assert_eq!(wrong(&compiler, &id(Kind::UpstreamPool, "paris/listed")).len(), 1);
+    compiler.apply([apply(slice("paris/s", "listed", &[("", 80)], &["11.0.0.1 r"]))]);
+    assert_eq!(wrong(&compiler, &lb), bereft[1..]);
+    compiler.apply([apply(slice("paris/s", "listed", &[("", 80)], &[]))]);
+    assert_eq!((compiler.plan().conditions.len(), compiler.counts("paris").faults), (0, 0));
     let unread = Condition::new(ConditionType::Accepted, Reason::Invalid, "spec", "no");
     compiler.apply([Delta::Invalid(lb_id("paris/b"), vec![unread])]);
     assert_eq!(compiler.counts("paris").faults, 1);

@@ -190,6 +190,26 @@ fn within_a_tenant_the_origin_s_date_decides() {
     }
 }
 
+/// Regression: certificates times hosts took memory without bound.
+#[test]
+fn certificates_for_many_hosts_are_bounded() {
+    let hosts: Vec<_> = (0..4096).map(|n| format!("h{n}.a.com")).collect();
+    let names = ["s0", "s1", "s2", "s3", "s4"];
+    let bindings: Vec<(&str, &[&str])> = names.iter().map(|name| (*name, &["*.a.com"][..])).collect();
+    let object = with_tls(lb("paris/a", 0, &[&format!("/ {}", hosts.join(" "))]), &bindings);
+    let secrets = |covers: &'static str| {
+        names.map(|name| apply(secret(&format!("paris/{name}"), &[covers], KeyAlgorithm::Ecdsa, 9)))
+    };
+    let mut compiler = compile(fleet(vec![object]));
+    compiler.apply(secrets("*.a.com"));
+    let told = conditions(&compiler, &lb_id("paris/a"));
+    assert_eq!((told.len(), &*told[0].field), (1, "spec.tls"));
+    assert!(told[0].message.contains("more than 16384 pairs"), "{}", told[0].message);
+    assert_eq!(compiler.plan().server_names.len(), 4096);
+    compiler.apply(secrets("*.b.com"));
+    assert_eq!(conditions(&compiler, &lb_id("paris/a")).len(), 1024);
+}
+
 /// Regression: of two objects with one host and path the younger got no request, and nobody was told.
 #[test]
 fn a_match_that_an_older_object_has_is_told() {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Kept, Source};
-use crate::ledger::{Ledger, Op, Want};
+use crate::ledger::{Ledger, May, Op};
 use crate::names;
-use crate::objects::{Found, FoundLoadBalancer, Id, Kind};
+use crate::objects::{Endpoints, Found, FoundLoadBalancer, Id, Kind};
 use crate::translate::PoolSource;
 use crate::view::{Change, Key, Name, Shelf};
 
@@ -106,50 +106,84 @@ impl FoundShelves {
     }
 }
 
-/// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after.
+/// What a pool needs.
+pub(super) struct Needs {
+    /// Where its endpoints are to stand.
+    pub(super) endpoints: Endpoints,
+    /// The copies of slices that hold them.
+    pub(super) slices: BTreeSet<Name>,
+}
+
+impl Needs {
+    fn slices(&self) -> impl Iterator<Item = Id> {
+        self.slices.iter().map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) })
+    }
+
+    /// Whether any of what is to hold its endpoints is there; of slices none need be where there are none.
+    fn any_there(&self, ledger: &Ledger<Id>) -> bool {
+        match self.endpoints {
+            Endpoints::Slices => self.slices.is_empty() || self.slices().any(|slice| ledger.is_there(&slice)),
+            Endpoints::Nodes => ledger.is_there(&Id::new(Kind::NodeSet, names::NODE_SET)),
+            Endpoints::Pool => true,
+        }
+    }
+}
+
+/// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after. What is served does not
+/// give way to what is refused: a pool moves to other endpoints once some of them are there, an `HTTPLoadBalancer` to other pools likewise.
 pub(super) fn may(
     ledger: &Ledger<Id>,
     found: &FoundShelves,
     sources: &HashMap<Id, Source>,
     kept: &HashMap<Key, Kept>,
-    copies: &HashMap<PoolSource, BTreeSet<Name>>,
+    needs: &HashMap<PoolSource, Needs>,
     id: &Id,
     op: Op,
-) -> bool {
+) -> May {
+    let of_pool = |id: &Id| match sources.get(id) {
+        Some(Source::Pool(source)) => needs.get(source),
+        _ => None,
+    };
+    let there = |id: &Id| found.get(id).and_then(|found| found.endpoints);
+    let comes_first = |needed: Id| ledger.is_to_come(&needed);
+    let soon = |wait: bool| if wait { May::Soon } else { May::Now };
     match (id.kind, op) {
         (Kind::LoadBalancer, Op::Apply) => {
-            let Some(Source::LoadBalancer(key)) = sources.get(id) else { return true };
-            let Some(kept) = kept.get(key) else { return true };
-            let pools = kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
-            let slices = kept.pools.iter().filter_map(|source| copies.get(source)).flatten();
-            let slices = slices.map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) });
+            let Some(Source::LoadBalancer(key)) = sources.get(id) else { return May::Now };
+            let Some(kept) = kept.get(key) else { return May::Now };
+            let pools = || kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
+            let slices = kept.pools.iter().filter_map(|source| needs.get(source)).flat_map(Needs::slices);
             let secrets = kept.secrets.iter();
             let secrets = secrets.map(|it| Id::new(Kind::Secret, names::secret(&it.namespace, &it.name)));
-            !pools.chain(slices).chain(secrets).any(|needed| ledger.is_to_come(&needed))
-        }
-        (Kind::Pool | Kind::Secret, Op::Delete) => !found.is_named(ledger, id),
-        (Kind::Slice, Op::Delete) => {
-            let pool = Id::new(Kind::Pool, names::pool_of_slice(&id.name));
-            let wanted = matches!(ledger.wanted(&pool), Want::Digest(_)) && ledger.is_settled(&pool);
-            wanted || !found.is_named(ledger, &pool)
+            if pools().chain(slices).chain(secrets).any(comes_first) {
+                return May::Soon;
+            }
+            let served = found.load_balancer(&id.name).is_some_and(|lb| {
+                lb.uses.iter().any(|used| used.kind == Kind::Pool && ledger.is_there(used))
+            });
+            let lost = !kept.pools.is_empty() && !pools().any(|pool| ledger.is_there(&pool));
+            if served && lost { May::Later } else { May::Now }
         }
         (Kind::Pool, Op::Apply) => {
-            let copies = match sources.get(id) {
-                Some(Source::Pool(source)) => copies.get(source),
-                _ => None,
-            };
-            let slices = copies.into_iter().flatten();
-            let slices: Vec<_> =
-                slices.map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) }).collect();
-            // Its endpoints as they were are better than none, where all slices of it are refused.
-            let keeps = ledger.is_there(id) && !slices.is_empty();
-            if keeps && !slices.iter().any(|slice| ledger.is_there(slice)) {
-                return false;
-            }
+            let Some(needs) = of_pool(id) else { return May::Now };
             let nodes = Id::new(Kind::NodeSet, names::NODE_SET);
-            !slices.into_iter().chain([nodes]).any(|needed| ledger.is_to_come(&needed))
+            if needs.slices().chain([nodes]).any(comes_first) {
+                return May::Soon;
+            }
+            let moves = there(id).is_some_and(|endpoints| endpoints != needs.endpoints);
+            if moves && !needs.any_there(ledger) { May::Later } else { May::Now }
         }
+        (Kind::Slice, Op::Delete) => {
+            let pool = Id::new(Kind::Pool, names::pool_of_slice(&id.name));
+            match of_pool(&pool) {
+                Some(Needs { endpoints: Endpoints::Slices, .. }) => May::Now,
+                Some(_) if there(&pool) == Some(Endpoints::Slices) => May::Later,
+                Some(_) => May::Now,
+                None => soon(found.is_named(ledger, &pool)),
+            }
+        }
+        (Kind::Pool | Kind::Secret, Op::Delete) => soon(found.is_named(ledger, id)),
         (Kind::NodeSet | Kind::Secret | Kind::Slice, Op::Apply)
-        | (Kind::NodeSet | Kind::LoadBalancer, Op::Delete) => true,
+        | (Kind::NodeSet | Kind::LoadBalancer, Op::Delete) => May::Now,
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use portolan_api::kinds::{HTTPLoadBalancerSpec, Reach};
 
-use super::place::Users;
+use super::place::{Needs, Users};
 use super::{Keeper, Kept, MemberId, Source, companion_of, companion_ports};
 use crate::ledger::Want;
 use crate::meta::digest;
 use crate::names;
 use crate::notices::{About, Side, Told};
-use crate::objects::{Body, Id, Kind};
+use crate::objects::{Body, Endpoints, Id, Kind};
 use crate::translate::{self, PoolSource, class, nodes, place, pool, status};
 use crate::view::{Key, Name, Settings, StatusEntry, companion};
 
@@ -232,24 +232,25 @@ impl Keeper {
         } else {
             None
         };
-        let wanted = spec.is_some();
+        let endpoints = spec.as_ref().map(Endpoints::of);
         let pool = spec.map(|spec| Body::Pool(Box::new(spec)).digest());
         self.want(Id { kind: Kind::Pool, name }, Source::Pool(source.clone()), pool, now);
-        let slices = if wanted { pool::slices(&self.view, settings, source) } else { Vec::new() };
-        let mut copies = BTreeSet::new();
-        for (slice, name, body) in slices {
+        let copies =
+            if endpoints.is_some() { pool::slices(&self.view, settings, source) } else { Vec::new() };
+        let mut slices = BTreeSet::new();
+        for (slice, name, body) in copies {
             let name: Name = name.into();
-            copies.insert(Arc::clone(&name));
+            slices.insert(Arc::clone(&name));
             let id = Id { kind: Kind::Slice, name };
             self.want(id, Source::Slice(source.clone(), slice), Some(digest(&body)), now);
         }
-        let old = self.copies.remove(source).unwrap_or_default();
-        for name in old.difference(&copies) {
+        let old = self.needs.remove(source).map(|needs| needs.slices).unwrap_or_default();
+        for name in old.difference(&slices) {
             let id = Id { kind: Kind::Slice, name: Arc::clone(name) };
             self.want(id, Source::NodeSet, None, now);
         }
-        if !copies.is_empty() {
-            self.copies.insert(source.clone(), copies);
+        if let Some(endpoints) = endpoints {
+            self.needs.insert(source.clone(), Needs { endpoints, slices });
         }
     }
 
@@ -266,14 +267,11 @@ impl Keeper {
             Reach::PodIP => {
                 let name: Name = names::slice(&source.name(), &slice.namespace, &slice.name).into();
                 let body = pool::slice(&self.view, settings, source, &slice.name);
-                let copies = self.copies.entry(source.clone()).or_default();
+                let Some(needs) = self.needs.get_mut(source) else { return };
                 if body.is_some() {
-                    copies.insert(Arc::clone(&name));
+                    needs.slices.insert(Arc::clone(&name));
                 } else {
-                    copies.remove(&name);
-                }
-                if copies.is_empty() {
-                    self.copies.remove(source);
+                    needs.slices.remove(&name);
                 }
                 let id = Id { kind: Kind::Slice, name };
                 let from = Source::Slice(source.clone(), Arc::clone(&slice.name));
@@ -354,7 +352,7 @@ impl Keeper {
         }
         for source in &kept.pools {
             refused(&Id::new(Kind::Pool, source.name()));
-            for copy in self.copies.get(source).into_iter().flatten() {
+            for copy in self.needs.get(source).into_iter().flat_map(|needs| &needs.slices) {
                 refused(&Id { kind: Kind::Slice, name: Arc::clone(copy) });
             }
         }
@@ -367,7 +365,7 @@ impl Keeper {
             let pool = found(&Id::new(Kind::Pool, source.name()));
             for (reason, message) in pool.iter().flat_map(|found| &found.refusals) {
                 // Its fields are nobody's in the member cluster.
-                let message = place::translated(message, key, ingress, None, &kept.pools);
+                let message = place::translated(message, key, ingress, None, std::slice::from_ref(source));
                 let message = message.map(|message| format!("{}: {message}", place::of_pool(source)).into());
                 told.extend(message.map(|message| (reason.clone(), message)));
             }

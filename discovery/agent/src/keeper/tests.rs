@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::meta::digest;
-use crate::objects::ReadBack;
+use crate::objects::{Endpoints, ReadBack};
 use crate::view::{Backend, Endpoint, Path, PathKind, Port, PortRef, Rule, ServiceKind, Tls};
 
 const PACE: Pace = Pace { rate: 1e6, burst: 1e6, in_flight: 4, quiet: Duration::ZERO };
@@ -344,9 +344,7 @@ fn found_of(id: &Id, body: &Body, revision: u64) -> Found {
         Body::Pool(spec) => UpstreamPool::new(&id.name, *spec).found(&mut names).unwrap(),
         Body::Slice(body) => body.object(&id.name).found(&mut names).unwrap(),
         Body::NodeSet(spec) => portolan_api::kinds::NodeSet::new(&id.name, spec).found(&mut names).unwrap(),
-        Body::Secret(_, digest) => {
-            (id.name.clone(), Found { digest, version: 0, refusals: [].into(), load_balancer: None })
-        }
+        Body::Secret(_, digest) => (id.name.clone(), Found::new(digest, 0)),
     };
     assert_eq!(found.digest, body.digest(), "{id} reads back as another");
     found.version = revision;
@@ -721,44 +719,109 @@ fn another_reach_never_leaves_a_pool_without_endpoints() {
     }
 }
 
-/// Regression: where the LB cluster refused the slices, the pool was switched to them all the same.
+/// Regression: where the LB cluster refused what another reach leads to, pools were switched to it all the same, and what they led to before went.
 #[test]
-fn a_pool_keeps_its_endpoints_while_others_are_refused() {
-    let (mut world, mut keeper, mut now) = settled(&[
-        Act::Service(1, Some(NODE_PORT)),
-        Act::Ingress(0, Some((1, 1, false, true))),
-        Act::Slice(1, 0, Some(3)),
-        Act::Slice(1, 1, Some(3)),
-        Act::Node(0, Some(true)),
-    ]);
-    let pool = Id::new(Kind::Pool, "service.shop.s1.81");
-    let on_nodes = |world: &World| match &world.there[&pool].0 {
-        Body::Pool(pool) => pool.node_port.is_some(),
-        _ => false,
-    };
-    let input = world.act(&Act::Reach(1));
-    keeper.apply(input, now);
-    let slice = |name: &str| names::slice(&pool.name, "shop", name);
-    let (one, other) = (slice("s1-0"), slice("s1-1"));
-    for (refused, switched) in [([&*one, &*other].as_slice(), false), (&[&*other], true)] {
-        let until = now + Duration::from_secs(600);
-        while now < until {
-            keeper.settle(now);
-            match keeper.next_write(now) {
-                Ok(write) => {
-                    let is_refused = matches!(&write, Write::LoadBalancer(id, _) if id.kind == Kind::Slice
-                        && refused.contains(&&*id.name));
-                    for input in world.write(&mut keeper, write, is_refused.then_some(Outcome::Refused), now)
-                    {
-                        keeper.apply(input, now);
+fn what_is_served_does_not_give_way_to_what_is_refused() {
+    fn slice_of(id: &Id) -> bool {
+        id.kind == Kind::Slice
+    }
+    fn other_slice(id: &Id) -> bool {
+        slice_of(id) && *id.name != *names::slice("service.shop.s1.81", "shop", "s1-0")
+    }
+    fn nodes(id: &Id) -> bool {
+        id.kind == Kind::NodeSet
+    }
+    fn gateway(id: &Id) -> bool {
+        id.kind == Kind::Pool && id.name.starts_with("ingress.")
+    }
+    fn pool(id: &Id) -> bool {
+        id.kind == Kind::Pool
+    }
+    const NODES: u8 = 0;
+    const PODS: u8 = 1;
+    const GATEWAY: u8 = 2;
+    type Refuses = fn(&Id) -> bool;
+    let rows: [(&str, [u8; 2], Refuses, bool); 6] = [
+        ("all slices", [NODES, PODS], slice_of, false),
+        ("one slice of two", [NODES, PODS], other_slice, true),
+        ("nodes", [PODS, NODES], nodes, false),
+        ("the pool as it is to be", [PODS, NODES], pool, false),
+        ("the gateway's address", [PODS, GATEWAY], gateway, false),
+        ("nothing", [GATEWAY, PODS], |_| false, true),
+    ];
+    for (what, [from, to], refuses, moves) in rows {
+        let mut now = Instant::now();
+        let (mut world, mut keeper) = (World::default(), keeper());
+        for act in [
+            Act::Service(1, Some(NODE_PORT)),
+            Act::Ingress(0, Some((1, 1, false, true))),
+            Act::Slice(1, 0, Some(3)),
+            Act::Slice(1, 1, Some(3)),
+            Act::Node(0, Some(true)),
+            Act::Reach(from),
+        ] {
+            world.act(&act);
+        }
+        let address = StatusEntry { ip: Some("192.0.2.9".into()), ..StatusEntry::default() };
+        world.ingresses.get_mut(&key("i0".to_owned())).unwrap().status = [address].into();
+        for input in world.lists() {
+            keeper.apply(input, now);
+        }
+        let mut before = None;
+        for reach in [from, to] {
+            let input = world.act(&Act::Reach(reach));
+            keeper.apply(input, now);
+            let until = now + Duration::from_secs(600);
+            while now < until {
+                keeper.settle(now);
+                match keeper.next_write(now) {
+                    Ok(write) => {
+                        // The nodes are refused from the start, the others with the other reach.
+                        let refused = matches!(&write, Write::LoadBalancer(id, _)
+                            if refuses(id) && (reach == to || nodes(id)));
+                        for input in world.write(&mut keeper, write, refused.then_some(Outcome::Refused), now)
+                        {
+                            keeper.apply(input, now);
+                        }
                     }
+                    Err(at) => now = at.unwrap_or(until).max(now),
                 }
-                Err(at) => now = at.unwrap_or(until).max(now),
+                if before.is_some() {
+                    assert!(serves(&world), "{what}: {:?}", world.there.keys());
+                }
+            }
+            assert!(serves(&world), "{what}: {:?}", world.there.keys());
+            let leads: Vec<_> = world.there.values().filter_map(|(body, _)| leads_to(body)).collect();
+            match &before {
+                Some(before) => assert_eq!(*before != leads, moves, "{what}: {before:?} {leads:?}"),
+                None => before = Some(leads),
             }
         }
-        assert_eq!(on_nodes(&world), !switched, "{refused:?} are refused");
-        assert!(keeper.refused(now).is_some());
+        assert_eq!(keeper.refused(now).is_some(), what != "nothing", "{what}");
     }
+}
+
+fn leads_to(body: &Body) -> Option<Endpoints> {
+    if let Body::Pool(spec) = body { Some(Endpoints::of(spec)) } else { None }
+}
+
+/// Whether the pools that are named are there, with something that holds their endpoints.
+fn serves(world: &World) -> bool {
+    let there = |id: &Id| world.there.get(id).map(|(body, _)| body);
+    let Some(Body::LoadBalancer(lb)) = there(&Id::new(Kind::LoadBalancer, "ingress.shop.i0")) else {
+        return false;
+    };
+    lb.rules.iter().flat_map(|rule| &rule.backends).any(|backend| {
+        let endpoints = there(&Id::new(Kind::Pool, &*backend.pool)).and_then(leads_to);
+        endpoints.is_some_and(|endpoints| match endpoints {
+            Endpoints::Slices => world
+                .there
+                .keys()
+                .any(|id| id.kind == Kind::Slice && names::pool_of_slice(&id.name) == backend.pool),
+            Endpoints::Nodes => there(&Id::new(Kind::NodeSet, names::NODE_SET)).is_some(),
+            Endpoints::Pool => true,
+        })
+    })
 }
 
 #[test]

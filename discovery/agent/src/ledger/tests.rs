@@ -15,7 +15,7 @@ fn start() -> (Ledger<&'static str>, Clock) {
 }
 
 fn next(ledger: &mut Ledger<&'static str>, now: Instant) -> Next<&'static str> {
-    ledger.next(now, |_, _, _| true)
+    ledger.next(now, |_, _, _| May::Now)
 }
 
 const ZERO: Duration = Duration::ZERO;
@@ -100,7 +100,7 @@ fn what_is_refused_waits_ever_longer_unless_something_else_is_wanted() {
     assert!(ledger.is_to_come(&"a"));
     ledger.done(&"a", &Outcome::Refused, clock.at(20), 1.0);
     // It stands in nobody's way.
-    assert!(ledger.is_settled(&"a") && !ledger.is_to_come(&"a") && ledger.reachable());
+    assert!(ledger.tried() && !ledger.is_to_come(&"a") && ledger.reachable());
     assert_eq!(next(&mut ledger, clock.at(1000)), Next::Wait(Some(clock.at(1020))));
     ledger.want(&"a", Want::Digest(2), clock.at(1000), ZERO);
     assert_eq!(next(&mut ledger, clock.at(1010)), Next::Do("a", Op::Apply));
@@ -184,12 +184,35 @@ fn what_may_not_be_done_yet_is_passed_over() {
         ledger.want(&key, Want::Digest(1), clock.at(0), ZERO);
     }
     let may = |ledger: &Ledger<&'static str>, key: &&'static str, _: Op| {
-        *key != "late" || !ledger.is_to_come(&"now")
+        if *key == "late" && ledger.is_to_come(&"now") { May::Soon } else { May::Now }
     };
     assert_eq!(ledger.next(clock.at(10), may), Next::Do("now", Op::Apply));
     assert_eq!(ledger.next(clock.at(10), may), Next::Wait(None));
     ledger.done(&"now", &Outcome::Done(Some((1, 1))), clock.at(10), 0.5);
     assert_eq!(ledger.next(clock.at(10), may), Next::Do("late", Op::Apply));
+}
+
+#[test]
+fn what_may_be_done_later_is_looked_at_now_and_then() {
+    let (mut ledger, clock) = start();
+    for key in ["held", "other"] {
+        ledger.want(&key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    let looked = std::cell::Cell::new(0);
+    let may = |_: &Ledger<&'static str>, key: &&'static str, _: Op| {
+        looked.set(looked.get() + usize::from(*key == "held"));
+        if *key == "held" { May::Later } else { May::Now }
+    };
+    assert!(!ledger.tried());
+    assert_eq!(ledger.next(clock.at(10), may), Next::Do("other", Op::Apply));
+    for millis in 10..1010 {
+        assert_eq!(ledger.next(clock.at(millis), may), Next::Wait(Some(clock.at(1010))));
+    }
+    assert_eq!((ledger.next(clock.at(1010), may), looked.get()), (Next::Wait(Some(clock.at(2010))), 2));
+    ledger.done(&"other", &Outcome::Done(Some((1, 1))), clock.at(1010), 0.5);
+    // Something else that is wanted of it may be done.
+    ledger.want(&"held", Want::Digest(2), clock.at(1010), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(1020)), Next::Do("held", Op::Apply));
 }
 
 #[test]
@@ -219,7 +242,7 @@ fn what_does_not_come_to_what_was_written_is_written_rarely() {
         }
     }
     assert_eq!(writes, 7);
-    assert!(ledger.is_settled(&"a") && ledger.reachable(), "it stands in nobody's way");
+    assert!(ledger.tried() && ledger.reachable(), "it stands in nobody's way");
     // Something else may be taken as it is.
     ledger.want(&"a", Want::Digest(2), clock.at(60_010), ZERO);
     assert_eq!(next(&mut ledger, clock.at(60_020)), Next::Do("a", Op::Apply));

@@ -32,6 +32,7 @@ pub(super) struct Sign {
     identity: String,
     /// Of which member cluster; `None` where that cannot be found out.
     member: Option<String>,
+    /// Nothing while it is not known: then what was said before stands.
     refused: watch::Receiver<Option<Refused>>,
     /// Where it is told whether the credential is refused, and what was told last.
     inputs: mpsc::Sender<Input>,
@@ -132,6 +133,10 @@ impl Sign {
                 }
                 metadata.resource_version = lease.metadata.resource_version;
                 said = lease.metadata.annotations.and_then(|mut it| it.remove(REFUSED_ANNOTATION));
+                if lease.spec.is_none_or(|spec| spec.renew_time.is_none()) {
+                    // It is the first sign of life.
+                    said = Some(String::new());
+                }
             }
             Ok(None) => {}
             // An LB cluster with the rights of an older version.

@@ -33,8 +33,8 @@ const TOO_OLD: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
-/// By then what is refused was tried: until then what the agent before said of it stands.
-const TRIED: Duration = Duration::from_secs(15);
+/// What is refused is known once everything was tried, or by then: what waits for something else may never be.
+const TRIED: Duration = Duration::from_secs(60);
 /// How often figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -339,7 +339,11 @@ impl Session<'_> {
         self.metrics.set_figures(self.keeper.figures());
         let mut refused = self.keeper.refused(Instant::now());
         refused.iter_mut().for_each(events::cut);
-        if refused.is_some() || self.synced.is_some_and(|since| since.elapsed() > TRIED) {
+        let known = refused.is_some()
+            || self.refused.borrow().is_some()
+            || self.synced.is_some_and(|since| since.elapsed() > TRIED)
+            || self.keeper.tried();
+        if known {
             self.refused.send_if_modified(|told| told.replace(refused.clone()) != Some(refused));
         }
         if self.renewing.is_empty() && self.renewal.is_due(Timestamp::now(), Instant::now()) {

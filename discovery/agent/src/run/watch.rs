@@ -151,15 +151,8 @@ where
     watch.spawn(tasks, move |event| {
         let read = |it: &Lenient<K>| {
             // What cannot be read is there, and is nothing that is wanted.
-            let unreadable = || {
-                let found = Found {
-                    digest: 0,
-                    version: version(&it.metadata),
-                    refusals: Box::default(),
-                    load_balancer: None,
-                };
-                Some((it.metadata.name.as_deref()?.into(), found))
-            };
+            let unreadable =
+                || Some((it.metadata.name.as_deref()?.into(), Found::new(0, version(&it.metadata))));
             let (name, found) = it.object.as_ref().and_then(|it| it.found(&mut names)).or_else(unreadable)?;
             Some((name, Some(found)))
         };

@@ -51,8 +51,12 @@ pub fn translated(
         },
         None => part.to_owned(),
     };
-    let parts: Vec<String> = message.split("; ").filter(|part| !is_told_here(part)).map(part).collect();
-    (!parts.is_empty()).then(|| objects(parts.join("; "), key, ingress, pools))
+    // The condition's reason is that of the first part, so that it is told as a whole or not at all.
+    if message.split("; ").all(is_told_here) {
+        return None;
+    }
+    let parts: Vec<String> = message.split("; ").map(part).collect();
+    Some(objects(parts.join("; "), key, ingress, pools))
 }
 
 /// Whether that is told already, with its cause: by the agent, which did not write what is missing, or of the pool.

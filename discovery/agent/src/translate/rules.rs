@@ -140,14 +140,14 @@ pub(crate) fn fit(
 
 /// What there is too much of, and the most that is taken.
 fn too_large(spec: &HTTPLoadBalancerSpec) -> Option<String> {
-    let hosts: HashSet<_> = spec.rules.iter().flat_map(|rule| &rule.hosts).collect();
+    let hosts = spec.rules.iter().map(|rule| rule.hosts.len()).sum();
     let of_binding =
-        |binding: &TLSBinding| if binding.hosts.is_empty() { hosts.len() } else { binding.hosts.len() };
+        |binding: &TLSBinding| if binding.hosts.is_empty() { hosts } else { binding.hosts.len() };
     let certified = spec.tls.iter().map(of_binding).sum();
     let counts = [
         (spec.rules.len(), RULES, "rules"),
         (spec.tls.len(), CERTIFICATES, "certificates"),
-        (hosts.len(), HOSTS_IN_ALL, "hosts"),
+        (hosts, HOSTS_IN_ALL, "hosts"),
         (certified, HOSTS_IN_ALL, "hosts of certificates"),
     ];
     let (count, most, what) = counts.into_iter().find(|(count, most, _)| count > most)?;
@@ -265,17 +265,21 @@ fn folded(entries: Vec<Entry>) -> Vec<HTTPRule> {
         }
     }
     let mut rules: Vec<(Vec<String>, Vec<PathMatch>, String, bool)> = Vec::new();
+    // The last of those with a pool and paths.
+    let mut alike: HashMap<String, usize> = HashMap::new();
     for (host, paths, pool, rewrite) in by_host {
-        let Some(host) = host else {
-            rules.push((Vec::new(), paths, pool, rewrite));
-            continue;
+        let place = match &host {
+            Some(_) if !rewrite => Some(alike.entry(format!("{pool} {paths:?}")).or_insert(usize::MAX)),
+            _ => None,
         };
-        let alike = rules.iter_mut().find(|(hosts, known, to, _)| {
-            !rewrite && !hosts.is_empty() && hosts.len() < HOSTS && *to == pool && *known == paths
-        });
-        match alike {
-            Some((hosts, ..)) => hosts.push(host),
-            None => rules.push((vec![host], paths, pool, rewrite)),
+        match (place.as_deref().and_then(|place| rules.get_mut(*place)), host) {
+            (Some((hosts, ..)), Some(host)) if hosts.len() < HOSTS => hosts.push(host),
+            (_, host) => {
+                if let Some(place) = place {
+                    *place = rules.len();
+                }
+                rules.push((host.into_iter().collect(), paths, pool, rewrite));
+            }
         }
     }
     rules.into_iter().map(|(hosts, paths, pool, rewrite)| rule(hosts, paths, &pool, rewrite)).collect()

@@ -50,11 +50,16 @@ pub(crate) enum Programmed {
     NoReplicas,
 }
 
-/// `Accepted` and `ResolvedRefs`, by what is wrong, and `Programmed`.
-pub(crate) fn of(kind: Kind, found: &[condition::Condition], programmed: Programmed) -> Vec<Said> {
+/// `Accepted` and `ResolvedRefs`, by what is wrong, and `Programmed`. `unread` is an object that cannot be read as it is.
+pub(crate) fn of(
+    kind: Kind,
+    found: &[condition::Condition],
+    unread: bool,
+    programmed: Programmed,
+) -> Vec<Said> {
     let accepted = one(found, ConditionType::Accepted, "Accepted");
     let resolved = one(found, ConditionType::ResolvedRefs, "ResolvedRefs");
-    let Some(out) = found.iter().find(|condition| is_out_of_force(kind, condition)) else {
+    let Some(out) = found.iter().find(|condition| is_out_of_force(kind, unread, condition)) else {
         return vec![accepted, resolved, in_force(programmed)];
     };
     let reason = format!("{:?}", out.reason);
@@ -72,9 +77,11 @@ pub(crate) fn of(kind: Kind, found: &[condition::Condition], programmed: Program
 }
 
 /// Whether an object of that kind is not in force at all for that.
-fn is_out_of_force(kind: Kind, condition: &condition::Condition) -> bool {
+fn is_out_of_force(kind: Kind, unread: bool, condition: &condition::Condition) -> bool {
     let whole = match condition.reason {
-        Reason::Invalid | Reason::ClusterNotFound | Reason::NotDefault => true,
+        Reason::ClusterNotFound | Reason::NotDefault => true,
+        // Else it is a host of a certificate, or the name that would be generated.
+        Reason::Invalid => unread,
         // With a field it is one of its hosts; a pool keeps some of its endpoints.
         Reason::LimitReached => kind == Kind::HttpLoadBalancer && condition.field.is_empty(),
         _ => false,
@@ -269,16 +276,29 @@ mod tests {
                 ],
             ),
         ] {
-            let said = of(Kind::HttpLoadBalancer, &found, programmed);
+            let unread = found.iter().any(|condition| condition.reason == Reason::Invalid);
+            let said = of(Kind::HttpLoadBalancer, &found, unread, programmed);
             let got = said.iter().map(|said| (said.holds, &*said.reason, &*said.message)).collect::<Vec<_>>();
             assert_eq!(got, expected, "{found:?} {programmed:?}");
         }
     }
 
+    /// Regression: a certificate's host that no rule names said that nothing of the object is in force.
+    #[test]
+    fn what_is_wrong_with_a_part_leaves_the_rest_in_force() {
+        let host =
+            wrong(ConditionType::Accepted, Reason::Invalid, "spec.tls[0].hosts[0]", "no rule names it");
+        let said = of(Kind::HttpLoadBalancer, &[host], false, Programmed::Yes);
+        assert_eq!(
+            said.iter().map(|said| said.holds).collect::<Vec<_>>(),
+            [Some(false), Some(true), Some(true)]
+        );
+    }
+
     #[test]
     fn a_pool_that_keeps_some_endpoints_is_in_force() {
         let cut = wrong(ConditionType::Accepted, Reason::LimitReached, "", "keeps 1 of its 2 endpoints");
-        let said = of(Kind::UpstreamPool, &[cut], Programmed::Yes);
+        let said = of(Kind::UpstreamPool, &[cut], false, Programmed::Yes);
         assert_eq!(
             said.iter().map(|said| said.holds).collect::<Vec<_>>(),
             [Some(false), Some(true), Some(true)]
@@ -310,7 +330,7 @@ mod tests {
     #[test]
     fn messages_stay_within_what_kubernetes_takes() {
         let long = wrong(ConditionType::Accepted, Reason::HostTaken, "spec.hosts[0]", &"ä".repeat(20_000));
-        let said = of(Kind::HttpLoadBalancer, &[long.clone(), long], Programmed::Yes);
+        let said = of(Kind::HttpLoadBalancer, &[long.clone(), long], false, Programmed::Yes);
         let message = &said[0].message;
         assert!(message.len() <= LONGEST && message.ends_with(AND_MORE), "{}", message.len());
     }

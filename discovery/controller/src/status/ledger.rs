@@ -9,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use portolan_api::kinds::{AgentStatus, Counts};
 use portolan_compile::Compiler;
-use portolan_model::condition::Condition;
 use portolan_model::id::{Kind, ObjectRef};
 use portolan_model::plan::Update;
 use portolan_source::Versions;
@@ -19,6 +18,7 @@ use super::conditions::{self, Programmed, Said};
 use super::heard::Heard;
 use super::known::{Entry, Known, Seen, Standing};
 use super::replicas::{Level, Replicas};
+use crate::figures;
 use crate::queue::Queue;
 
 /// The kinds that have a status of ours.
@@ -214,11 +214,19 @@ impl Ledger {
         }
     }
 
-    /// How many agents are alive, and how many are silent.
-    pub(crate) fn agents_alive(&self, now: Instant) -> (usize, usize) {
+    /// How the agents are.
+    pub(crate) fn agent_figures(&self, now: Instant) -> figures::Agents {
         let heard = self.heard.at(now);
-        let silent = self.agents.iter().filter(|(_, agent)| agent.is_silent(heard)).count();
-        (self.agents.iter().count() - silent, silent)
+        let mut counted = figures::Agents::default();
+        for (_, agent) in self.agents.iter() {
+            if agent.is_silent(heard) {
+                counted.silent += 1;
+            } else {
+                counted.alive += 1;
+                counted.refused += usize::from(agent.refused.as_deref().is_some_and(|it| !it.is_empty()));
+            }
+        }
+        counted
     }
 
     /// Clients reach the proxy at these.
@@ -341,7 +349,7 @@ impl Ledger {
             Level::UpTo(version) if version >= entry.since => Programmed::Yes,
             Level::UpTo(_) => Programmed::Pending,
         };
-        let mut said = conditions::of(id.kind, found, programmed);
+        let mut said = conditions::of(id.kind, found, compiler.is_invalid(id), programmed);
         let mut standing = Standing::default();
         match id.kind {
             Kind::HttpLoadBalancer => {
@@ -349,7 +357,7 @@ impl Ledger {
                 standing.addresses.clone_from(&self.addresses);
             }
             Kind::Cluster => {
-                said.push(self.ready(&id.name, entry, found, now));
+                said.push(self.ready(id, entry, compiler, now));
                 said.push(self.synced(&id.name, now));
                 said.push(conditions::within_limits(compiler.left_out(&id.name)));
                 standing.host_suffix = Some(format!("{}.{}", id.name, compiler.plan().proxy.lb_domain));
@@ -372,8 +380,10 @@ impl Ledger {
         says_otherwise.then(|| Write { id: id.clone(), uid: Arc::clone(&entry.uid), standing })
     }
 
-    fn ready(&self, cluster: &str, entry: &Entry, found: &[Condition], now: Instant) -> Said {
-        if let Some(condition) = conditions::of(Kind::Cluster, found, Programmed::Yes)
+    fn ready(&self, id: &ObjectRef, entry: &Entry, compiler: &Compiler, now: Instant) -> Said {
+        let cluster = &*id.name;
+        let found = compiler.plan().conditions.get(id).map(|found| &**found).unwrap_or_default();
+        if let Some(condition) = conditions::of(id.kind, found, compiler.is_invalid(id), Programmed::Yes)
             .into_iter()
             .find(|said| said.holds == Some(false))
         {
@@ -412,9 +422,10 @@ impl Ledger {
         const KIND: &str = "Synced";
         match self.agents.get(cluster).filter(|agent| !agent.is_silent(self.heard.at(now))) {
             None => Said::unknown(KIND, "AgentSilent", "its agent shows no sign of life"),
-            Some(agent) => match &agent.refused {
-                Some(refused) => Said::new(KIND, false, "WritesRefused", refused.clone()),
+            Some(agent) => match agent.refused.as_deref() {
                 None => Said::new(KIND, true, KIND, ""),
+                Some("") => Said::new(KIND, false, "Pending", "its agent has not written everything yet"),
+                Some(refused) => Said::new(KIND, false, "WritesRefused", refused),
             },
         }
     }

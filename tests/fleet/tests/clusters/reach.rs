@@ -63,6 +63,8 @@ pub(crate) async fn a_gateway_of_the_cluster_is_used(world: &World) -> Result<()
     paris.apply(&ingress.to_string()).await?;
     answered(address, "behind.example.com", &[500]).await?;
     refused(&paris, "Ingress", "behind", "NoGatewayAddress").await?;
+    // What the LB cluster says is told after five seconds.
+    pause(Duration::from_secs(7)).await;
 
     let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}).to_string();
     paris.run(&["patch", "ingress", "behind", "--subresource=status", "--type=merge", "-p", &status]).await?;

@@ -154,7 +154,11 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
             "Secret one is invalid: data[tls.crt]: no certificate",
         ),
         // The agent did not write these, and told why.
-        (format!("{no_pool}; {no_secret}; y"), "y"),
+        (format!("{no_pool}; {no_secret}"), ""),
+        (
+            format!("{no_pool}; {no_secret}; y"),
+            "port 80 of Service web does not exist; Secret one does not exist as one of type kubernetes.io/tls; y",
+        ),
         (no_pool.to_owned(), ""),
         (no_endpoints.to_owned(), ""),
         (no_secret.to_owned(), ""),

@@ -2,7 +2,7 @@ use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use portolan_api::contract::{REFUSED_ANNOTATION, SERVES_ANNOTATION, VERSION_ANNOTATION};
 use portolan_api::{Checks, Converted, Names, Resource, from_api, kinds};
-use portolan_model::condition::{ConditionType, Reason};
+use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::intent::Delta;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -394,6 +394,9 @@ fn a_cluster_whose_writes_are_refused_is_not_synced_and_says_which() {
         [text("status"), text("reason"), text("message")]
     };
     assert_eq!(synced(&world), ["True", "Synced", ""]);
+    world.agent_with("1.0", Some(""));
+    world.pass(6, u64::MAX);
+    assert_eq!(synced(&world), ["False", "Pending", "its agent has not written everything yet"]);
     world.agent_with("1.0", Some("node n1 lies outside"));
     world.pass(6, u64::MAX);
     assert_eq!(synced(&world), ["False", "WritesRefused", "node n1 lies outside"]);
