@@ -170,6 +170,7 @@ impl portolan_admin::State for State {
         if told > 0 {
             reasons.insert("Diagnostic".to_owned(), told);
         }
+        self.metrics.set_ready(self.not_ready().is_none());
         self.metrics.set_stale(self.source.stale(Instant::now()));
         self.metrics.set_conditions(reasons.iter().map(|(reason, count)| (reason.as_str(), *count)));
         self.view.metrics()

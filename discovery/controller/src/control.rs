@@ -316,7 +316,7 @@ impl Controller {
     fn tick(&mut self, leads: bool) {
         let now = Instant::now();
         self.ledger.tick(now);
-        self.options.figures.set_alive(self.ledger.replicas_alive(now), self.ledger.agents_alive(now));
+        self.options.figures.set_alive(self.ledger.replicas_alive(now), self.ledger.agent_figures(now));
         // Told again by the watch once written; until then the same is written at most once a second.
         let wanted =
             self.ports.as_ref().and_then(|now| ports::wanted(&self.compiler.plan().proxy.listeners, now));

@@ -8,6 +8,17 @@ use portolan_metrics::Controlled;
 #[derive(Debug, Default)]
 pub struct Figures(Mutex<Controlled>);
 
+/// How many agents are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Agents {
+    /// They show signs of life.
+    pub(crate) alive: usize,
+    /// They do not.
+    pub(crate) silent: usize,
+    /// Of those alive, who say that writes of theirs are refused.
+    pub(crate) refused: usize,
+}
+
 impl Figures {
     /// The numbers now.
     pub fn read(&self) -> Controlled {
@@ -28,10 +39,12 @@ impl Figures {
         *(if succeeded { &mut now.provisioned } else { &mut now.provision_failures }) += 1;
     }
 
-    pub(crate) fn set_alive(&self, replicas: usize, (agents, silent): (usize, usize)) {
+    pub(crate) fn set_alive(&self, replicas: usize, agents: Agents) {
         let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let mut now = self.lock();
-        (now.replicas, now.agents, now.silent) = (number(replicas), number(agents), number(silent));
+        now.replicas = number(replicas);
+        let Agents { alive, silent, refused } = agents;
+        (now.agents, now.silent, now.refused) = (number(alive), number(silent), number(refused));
     }
 
     fn lock(&self) -> MutexGuard<'_, Controlled> {

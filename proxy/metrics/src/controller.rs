@@ -10,7 +10,7 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static [Label], help: 
 }
 
 const RESULT: Label = Label { name: "result", bound: "`done`, `failed`" };
-const STATE: Label = Label { name: "state", bound: "`alive`, `silent`" };
+const STATE: Label = Label { name: "state", bound: "`alive`, `silent`, `refused`" };
 
 const LEADS: Metric = metric(
     "portolan_controller_leading",
@@ -36,7 +36,7 @@ const AGENTS: Metric = metric(
     "portolan_controller_agents",
     Kind::Gauge,
     &[STATE],
-    "Agents of member clusters that were ever seen, by whether they showed a sign of life within a minute.",
+    "Agents of member clusters that were ever seen, by whether they showed a sign of life within a minute; `refused` are those of the living who say that a write of theirs is refused.",
 );
 
 /// Every metric of the controller beside `portolan_build_info`.
@@ -61,6 +61,8 @@ pub struct Controlled {
     pub agents: u64,
     /// Agents that do not.
     pub silent: u64,
+    /// Agents of those alive that say that a write of theirs is refused.
+    pub refused: u64,
 }
 
 /// See the module's documentation.
@@ -94,7 +96,7 @@ impl ControllerMetrics {
         let level = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.leads.set(i64::from(now.leads));
         self.replicas.set(level(now.replicas));
-        for (state, number) in [("alive", now.agents), ("silent", now.silent)] {
+        for (state, number) in [("alive", now.agents), ("silent", now.silent), ("refused", now.refused)] {
             self.agents.with_label_values(&[state]).set(level(number));
         }
         for (counter, done, failed) in [

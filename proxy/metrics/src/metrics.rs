@@ -53,6 +53,7 @@ pub struct Metrics {
     reload_duration: Histogram,
     objects: IntGaugeVec,
     conditions: IntGaugeVec,
+    ready: IntGauge,
     stale: IntGauge,
     expiry: IntGauge,
     pool_endpoints: IntGaugeVec,
@@ -86,6 +87,7 @@ impl Metrics {
             )?,
             objects: registered(&registry, gauges(&table::OBJECTS)?)?,
             conditions: registered(&registry, gauges(&table::CONDITIONS)?)?,
+            ready: registered(&registry, IntGauge::with_opts(opts(&table::READY))?)?,
             stale: registered(&registry, IntGauge::with_opts(opts(&table::STALE))?)?,
             expiry: registered(&registry, IntGauge::with_opts(opts(&table::EXPIRY))?)?,
             pool_endpoints: registered(&registry, gauges(&table::POOL_ENDPOINTS)?)?,
@@ -131,6 +133,11 @@ impl Metrics {
     /// How many conditions there are, by reason. Reasons left out have none.
     pub fn set_conditions<'a>(&self, counts: impl IntoIterator<Item = (&'a str, usize)>) {
         self.set_all(&self.conditions, counts);
+    }
+
+    /// Whether it is ready for requests.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(ready.into());
     }
 
     /// How old what is in force may be.

@@ -112,6 +112,8 @@ table! {
     CONDITIONS = "portolan_config_conditions", Gauge,
         [Label { name: "reason", bound: "the reasons of conditions" }],
         "Conditions on objects: what is wrong with the configuration.";
+    READY = "portolan_ready", Gauge, [],
+        "1 where `/readyz` answers 200, else 0.";
     STALE = "portolan_source_stale_seconds", Gauge, [],
         "How old what is in force may be, since the API server cannot be watched, or not all of it; 0 where all is well, and with a folder.";
     EXPIRY = "portolan_certificate_earliest_expiry_seconds", Gauge, [],

@@ -130,19 +130,26 @@ async fn follow(
     let mut last = None;
     // Until then what was found for the pool before stays.
     let mut answered = false;
+    // Each is told once, until it resolves again.
+    let mut told = vec![false; pool.names.len()];
     loop {
-        for (named, (due, found)) in pool.names.iter().zip(&mut known) {
+        for ((named, (due, found)), told) in pool.names.iter().zip(&mut known).zip(&mut told) {
             if *due > Instant::now() {
                 continue;
             }
             match resolver.lookup_ip(format!("{}.", named.name)).await {
                 Ok(answer) => {
                     answered = true;
+                    if std::mem::take(told) {
+                        tracing::info!(pool = %id, name = %named.name, "an endpoint's name resolves again");
+                    }
                     *found = judge(&pool, named, answer.iter().map(|ip| ip.to_canonical()));
                     *due = answer.valid_until().clamp(Instant::now() + SOONEST, Instant::now() + LATEST);
                 }
                 Err(error) => {
-                    tracing::warn!(pool = %id, name = %named.name, %error, "an endpoint's name does not resolve");
+                    if !std::mem::replace(told, true) {
+                        tracing::warn!(pool = %id, name = %named.name, %error, "an endpoint's name does not resolve; asking on");
+                    }
                     *due = Instant::now() + AGAIN;
                 }
             }

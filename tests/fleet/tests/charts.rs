@@ -53,6 +53,31 @@ fn alerts_and_dashboards_ask_for_metrics_that_are_there() {
 }
 
 #[test]
+fn every_alert_has_its_place_on_the_night_page() {
+    let page = read("docs/fleet-at-night.md");
+    let anchors: BTreeSet<String> =
+        page.lines().filter_map(|line| line.strip_prefix("## ")).map(anchor).collect();
+    let template = read("charts/portolan/templates/monitoring.yaml");
+    let of = |word: &str| {
+        template.lines().filter_map(|line| line.split_once(word).map(|it| it.1.trim())).collect()
+    };
+    let (alerts, runbooks): (Vec<&str>, Vec<&str>) = (of("- alert: "), of("runbook: "));
+    assert_eq!(alerts.len(), runbooks.len());
+    for (alert, runbook) in alerts.iter().zip(runbooks) {
+        let place = runbook.strip_prefix("deploy/docs/fleet-at-night.md#");
+        let place = place.unwrap_or_else(|| panic!("{alert}: {runbook}"));
+        assert!(anchors.contains(place), "{alert}: {place} is none of {anchors:?}");
+        assert!(place.ends_with(&alert.to_lowercase()), "{alert}: {place}");
+    }
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
 fn dashboards_say_who_they_are() {
     for name in ["traffic", "fleet"] {
         assert_eq!(board(name)["uid"], format!("portolan-{name}"));
