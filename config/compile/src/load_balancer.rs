@@ -1,5 +1,6 @@
 //! What an `HTTPLoadBalancer` serves, what is wrong with it, and how several make up one host.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use crate::names::{Names, NoName, reason};
 use crate::shadows::Shadows;
 use crate::store::Store;
 
-/// How many pairs of server name and certificate an object may come to, and how many things that are wrong are told of it.
-const USES: usize = 16_384;
+/// How many pairs of host and certificate of an object are looked at, and how many things of a type that are wrong are told of it.
+const PAIRS: usize = 16_384;
 const TOLD: usize = 1024;
 
 /// What an object of that kind says.
@@ -85,7 +86,7 @@ fn share(routes: &[&Route]) -> Box<[Route]> {
     let matches = |route: &'_ Route| if route.matches.is_empty() { 1 } else { route.matches.len() };
     // By match of each rule, in their order: the rule, the match, its actions.
     let mut said: Vec<(usize, &RouteMatch, Vec<Arc<Action>>)> = Vec::new();
-    let mut first: BTreeMap<RouteMatch, usize> = BTreeMap::new();
+    let mut first: BTreeMap<Cow<'_, RouteMatch>, usize> = BTreeMap::new();
     for (at, route) in routes.iter().enumerate() {
         let own = if route.matches.is_empty() { &everything[..] } else { &route.matches };
         for matching in own {
@@ -119,11 +120,14 @@ fn share(routes: &[&Route]) -> Box<[Route]> {
 }
 
 /// A match in an order of its own, so that those that mean the same compare equal.
-pub(crate) fn normalized(matching: &RouteMatch) -> RouteMatch {
+pub(crate) fn normalized(matching: &RouteMatch) -> Cow<'_, RouteMatch> {
+    if matching.headers.is_sorted() && matching.query.is_sorted() {
+        return Cow::Borrowed(matching);
+    }
     let mut normalized = matching.clone();
     normalized.headers.sort_unstable();
     normalized.query.sort_unstable();
-    normalized
+    Cow::Owned(normalized)
 }
 
 /// What the judgement on an object looks at.
@@ -147,7 +151,7 @@ impl<'a> Court<'a> {
         if let Some(excess) = self.limits.excess(&object.meta.id) {
             return (vec![reached("", excess.message(&object.meta.id, lb))], Vec::new());
         }
-        let mut findings = Findings { conditions: Vec::new(), accepted: Vec::new(), covered: Vec::new() };
+        let mut findings = Findings::default();
         let own = match self.names.of(object) {
             Ok(name) => Some(HostPattern::Exact(name)),
             Err(error) => {
@@ -157,7 +161,8 @@ impl<'a> Court<'a> {
         };
         self.judge_hosts(object, lb, own.as_ref(), &mut findings);
         let shadow = |host| self.shadows.condition(host, &object.meta.id);
-        findings.conditions.extend(findings.accepted.iter().filter_map(shadow));
+        let shadowed: Vec<_> = findings.accepted.iter().filter_map(shadow).collect();
+        shadowed.into_iter().for_each(|condition| findings.add(condition));
         self.judge_backends(lb, &mut findings);
         let uses = self.judge_tls(lb, own.as_ref(), &mut findings);
         (findings.conditions, uses)
@@ -206,7 +211,7 @@ impl<'a> Court<'a> {
         refused.sort_unstable_by_key(|(place, _)| *place);
         for (place, (reason, message)) in refused {
             let field = place.to_string();
-            findings.conditions.push(Condition::new(ConditionType::Accepted, reason, field, message));
+            findings.add(Condition::new(ConditionType::Accepted, reason, field, message));
         }
     }
 
@@ -271,7 +276,8 @@ impl<'a> Court<'a> {
         findings: &mut Findings,
     ) -> Vec<Use> {
         let mut uses = BTreeSet::new();
-        let mut beyond = false;
+        // Pairs that were looked at.
+        let mut pairs = 0;
         let named: BTreeSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
         let served: BTreeSet<HostPattern> =
             findings.accepted.iter().chain(&findings.covered).chain(own).cloned().collect();
@@ -279,7 +285,7 @@ impl<'a> Court<'a> {
             let reference = format!("spec.tls[{at}].secretName");
             let Some(secret) = certificate(self.store, &binding.secret) else {
                 let wrong = self.invalid.get(&binding.secret).map(Vec::as_slice);
-                findings.conditions.push(no_certificate(reference, &binding.secret, wrong));
+                findings.add(no_certificate(reference, &binding.secret, wrong));
                 continue;
             };
             if binding.hosts.is_empty() {
@@ -296,7 +302,6 @@ impl<'a> Court<'a> {
                 &secret.facts,
                 host,
             ) {
-                Some(_) if uses.len() >= USES => beyond = true,
                 Some(name) => drop(uses.insert((Some(name), binding.secret.clone()))),
                 None => findings.unresolved(
                     Reason::CertificateMismatch,
@@ -305,9 +310,11 @@ impl<'a> Court<'a> {
                 ),
             };
             if binding.hosts.is_empty() {
-                for host in &findings.accepted.clone() {
+                let accepted = findings.accepted.clone();
+                for host in accepted.iter().take(PAIRS.saturating_sub(pairs)) {
                     bind(host, reference.clone(), findings);
                 }
+                pairs += accepted.len();
             }
             for (number, host) in binding.hosts.iter().enumerate() {
                 let field = format!("spec.tls[{at}].hosts[{number}]");
@@ -315,9 +322,10 @@ impl<'a> Court<'a> {
                     HostPattern::Exact(_) => served.get(host).into_iter().cloned().collect(),
                     _ => served.iter().filter(|name| host.covers(name)).cloned().collect(),
                 };
-                for name in &within {
+                for name in within.iter().take(PAIRS.saturating_sub(pairs)) {
                     bind(name, field.clone(), findings);
                 }
+                pairs += within.len();
                 let is_near = |own: &&HostPattern| own.covers(host) || host.covers(own);
                 if within.is_empty() && !named.iter().any(is_near) {
                     findings.add(Condition::new(
@@ -329,10 +337,9 @@ impl<'a> Court<'a> {
                 }
             }
         }
-        if beyond {
-            let message = format!(
-                "the certificates come to more than {USES} pairs of host and Secret; the rest is not used"
-            );
+        if pairs > PAIRS {
+            let message =
+                format!("the certificates come to {pairs} pairs of host and Secret; {PAIRS} are looked at");
             findings.unresolved(Reason::CertificateMismatch, "spec.tls".to_owned(), message);
         }
         uses.into_iter().collect()
@@ -364,8 +371,11 @@ impl fmt::Display for Place {
     }
 }
 
+#[derive(Default)]
 struct Findings {
     conditions: Vec<Condition>,
+    /// How many of these there are of each type.
+    told: (usize, usize),
     /// The hosts of its rules that it may serve.
     accepted: Vec<HostPattern>,
     /// Further hosts of its certificates that lie under those.
@@ -373,9 +383,14 @@ struct Findings {
 }
 
 impl Findings {
-    /// So many that they fill a status; what is beyond is not told.
+    /// Of each type so many that they fill a status; what is beyond is not told.
     fn add(&mut self, condition: Condition) {
-        if self.conditions.len() < TOLD {
+        let told = match condition.kind {
+            ConditionType::Accepted => &mut self.told.0,
+            ConditionType::ResolvedRefs => &mut self.told.1,
+        };
+        if *told < TOLD {
+            *told += 1;
             self.conditions.push(condition);
         }
     }
@@ -396,6 +411,6 @@ impl Findings {
             }
             NoName::Elsewhere => return,
         };
-        self.conditions.push(Condition::new(ConditionType::Accepted, reason, "", message));
+        self.add(Condition::new(ConditionType::Accepted, reason, "", message));
     }
 }

@@ -189,7 +189,7 @@ impl Found {
             if *ready || (*serving && *terminating) {
                 self.add(String::new, *address, port.port, 1, zone.clone(), !*ready);
             } else {
-                self.usable |= self.ranges.check(*address).is_ok();
+                self.check(String::new, *address);
             }
         }
     }
@@ -210,7 +210,7 @@ impl Found {
             if node.ready {
                 self.add(String::new, address, port, 1, node.zone.clone(), false);
             } else {
-                self.usable |= self.ranges.check(address).is_ok();
+                self.check(String::new, address);
             }
         }
     }
@@ -225,14 +225,21 @@ impl Found {
         terminating: bool,
     ) {
         let address = address.to_canonical();
-        match self.ranges.check(address) {
-            Ok(()) => {
-                self.usable = true;
-                let address = SocketAddr::new(address, port.get());
-                self.endpoints.push(Endpoint { address, weight, zone, terminating });
-            }
+        if self.check(field, address) {
+            let address = SocketAddr::new(address, port.get());
+            self.endpoints.push(Endpoint { address, weight, zone, terminating });
+        }
+    }
+
+    /// Whether an endpoint may lie there; takes note of it, whether it is ready or not.
+    fn check(&mut self, field: impl FnOnce() -> String, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let checked = self.ranges.check(address);
+        match checked {
+            Ok(()) => self.usable = true,
             Err(outside) => self.refused.entry((field(), outside)).or_insert((address, 0)).1 += 1,
         }
+        checked.is_ok()
     }
 
     fn tls(&mut self, store: &Store, tls: &UpstreamTls) -> PoolTls {

@@ -2,8 +2,10 @@
 //!
 //! Cost: that of a changed host's routes, where several objects serve it.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use portolan_model::condition::{Condition, ConditionType, Reason};
 use portolan_model::host::HostPattern;
 use portolan_model::id::ObjectRef;
@@ -65,7 +67,7 @@ fn found(host: &VirtualHost) -> BTreeMap<ObjectRef, Shadow> {
         return shadows;
     }
     let everything = [RouteMatch::default()];
-    let mut served: BTreeMap<(&str, RouteMatch), &ObjectRef> = BTreeMap::new();
+    let mut served: HashMap<(&str, Cow<'_, RouteMatch>), &ObjectRef, RandomState> = HashMap::default();
     for route in &host.routes {
         let matches = if route.matches.is_empty() { &everything[..] } else { &route.matches };
         for action in &route.actions {

@@ -105,11 +105,16 @@ pub(crate) fn compile(server: &ServerArgs) -> anyhow::Result<Compiler> {
         let server_found = ApiServer::of(&access).await.context("cannot talk to an API server")?;
         let source = KubernetesSource::start(&server_found, server.options(), batches);
         let began = Instant::now();
+        let mut troubled: Option<Instant> = None;
         let (batch, denied) = loop {
             let batch = timeout(LOOK, queue.recv()).await;
             let denied = source.status().denied();
-            let patience = if source.status().troubles().is_empty() { ONCE } else { IN_TROUBLE };
-            if batch.is_ok() || denied.is_some() || began.elapsed() > patience {
+            troubled = match source.status().troubles().is_empty() {
+                true => None,
+                false => troubled.or_else(|| Some(Instant::now())),
+            };
+            let in_vain = troubled.is_some_and(|since| since.elapsed() > IN_TROUBLE);
+            if batch.is_ok() || denied.is_some() || in_vain || began.elapsed() > ONCE {
                 break (batch, denied);
             }
         };

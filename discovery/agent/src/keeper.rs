@@ -39,6 +39,11 @@ use crate::view::{
 /// What was refused, or could not be watched, for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
 const STANDS: Duration = Duration::from_secs(5);
 
+/// Why nothing can be said in the LB cluster: another member cluster is served as this one, or the credential is no good.
+pub const CLUSTER_TAKEN: &str = "ClusterTaken";
+/// See there.
+pub const CREDENTIAL_REFUSED: &str = "CredentialRefused";
+
 /// What is heard of either cluster.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -413,7 +418,12 @@ impl Keeper {
     /// What cannot be watched, and what the LB cluster refuses to write, if that has been so for a moment: the first of it, for people there.
     pub fn refused(&self, now: Instant) -> Option<String> {
         let stands = |since: Instant| now.saturating_duration_since(since) >= STANDS;
-        let all = self.unwatched.values().chain(self.refused.values());
+        // That nothing is said there, or by another, is nothing to say there.
+        let is_theirs = |(_, ((reason, _), _)): &(&Watched, &(Told, Instant))| {
+            !matches!(&**reason, CLUSTER_TAKEN | CREDENTIAL_REFUSED)
+        };
+        let unwatched = self.unwatched.iter().filter(is_theirs).map(|(_, told)| told);
+        let all = unwatched.chain(self.refused.values());
         let mut standing = all.filter(|(_, since)| stands(*since));
         let ((_, message), _) = standing.next()?;
         Some(match standing.count() {

@@ -89,12 +89,13 @@ const FAILED: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const CONFLICT: Duration = Duration::from_millis(200);
 /// After one of the first that were refused: an API server that has just started refuses what it will take in a moment.
 const REFUSED_AT_FIRST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// When it is looked again at what may be done later.
-const LATER: Duration = Duration::from_secs(1);
 /// How many these are.
 const FIRST: u32 = 3;
 /// After any other that was refused: so rarely that thousands of them leave room for what else changes.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+
+/// When it is looked again at what may be done later.
+const LATER: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -29,6 +29,11 @@ pub fn ingress_pool(namespace: &str, name: &str) -> String {
     fit(format!("ingress.{namespace}.{name}"), LABEL)
 }
 
+/// Whether a pool is called so.
+pub fn is_ingress_pool(pool: &str) -> bool {
+    pool.starts_with("ingress.")
+}
+
 /// The pool that a resource backend would have, if there were such pools.
 pub fn resource_pool(namespace: &str, kind: &str, name: &str) -> String {
     fit(format!("resource.{namespace}.{}.{name}", kind.to_ascii_lowercase()), LABEL)

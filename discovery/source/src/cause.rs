@@ -10,7 +10,8 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = cause {
         let said = error.to_string();
         let said = said.lines().next().unwrap_or_default();
-        if !line.contains(said) {
+        let is_said = said.is_empty() || line.ends_with(said) || line.contains(&format!("{said}: "));
+        if !is_said {
             line.push_str(": ");
             line.push_str(said);
         }
@@ -48,6 +49,8 @@ mod tests {
             (&["a"][..], "a"),
             (&["a", "b: c", "c"], "a: b: c"),
             (&["a", "b", "b", "c\n1 | secret"], "a: b: c"),
+            (&["a: b: c", "b: c", "b", "c"], "a: b: c"),
+            (&["cannot read c.yaml", "c", ""], "cannot read c.yaml: c"),
         ] {
             let error = causes.iter().rev().fold(None, |source, text| Some(Box::new(Told(text, source))));
             assert_eq!(one_line(&*error.unwrap()), expected);

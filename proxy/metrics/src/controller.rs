@@ -36,7 +36,7 @@ const AGENTS: Metric = metric(
     "portolan_controller_agents",
     Kind::Gauge,
     &[STATE],
-    "Agents of member clusters that were ever seen, by whether they showed a sign of life within a minute; `refused` are those of the living who say that a write of theirs is refused.",
+    "Agents of member clusters that were ever seen, by whether they showed a sign of life within a minute; `refused` are those of the living who say that a write of theirs is refused, or fails.",
 );
 
 /// Every metric of the controller beside `portolan_build_info`.

@@ -417,6 +417,8 @@ fn a_pool_that_keeps_no_endpoint_is_told_of_where_it_is_used() {
     assert_eq!(wrong(&compiler, &id(Kind::UpstreamPool, "paris/listed")).len(), 1);
     compiler.apply([apply(slice("paris/s", "listed", &[("", 80)], &["11.0.0.1 r"]))]);
     assert_eq!(wrong(&compiler, &lb), bereft[1..]);
+    compiler.apply([apply(slice("paris/s", "listed", &[("", 80)], &["11.0.0.1 -"]))]);
+    assert_eq!(wrong(&compiler, &lb), bereft[1..]);
     compiler.apply([apply(slice("paris/s", "listed", &[("", 80)], &[]))]);
     assert_eq!((compiler.plan().conditions.len(), compiler.counts("paris").faults), (0, 0));
     let unread = Condition::new(ConditionType::Accepted, Reason::Invalid, "spec", "no");

@@ -99,6 +99,12 @@ impl FoundShelves {
         })
     }
 
+    /// Whether an `HTTPLoadBalancer` that is there leads to the cluster's own gateway.
+    fn uses_gateway(&self, name: &str) -> Option<bool> {
+        let pools = self.load_balancer(name)?.uses.iter().filter(|used| used.kind == Kind::Pool);
+        Some(pools.into_iter().any(|pool| names::is_ingress_pool(&pool.name)))
+    }
+
     /// Whether an `HTTPLoadBalancer` names it that is not as it is wanted.
     fn is_named(&self, ledger: &Ledger<Id>, id: &Id) -> bool {
         let names = self.named_by.get(id).into_iter().flatten();
@@ -129,8 +135,9 @@ impl Needs {
     }
 }
 
-/// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after. What is served does not
-/// give way to what is refused: a pool moves to other endpoints once some of them are there, an `HTTPLoadBalancer` to other pools likewise.
+/// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after. Another reach does not take
+/// away what is served: a pool moves to other endpoints once some of them are there, an `HTTPLoadBalancer` to or from the gateway once one of its pools
+/// stands, and the slices of a pool go when it has moved.
 pub(super) fn may(
     ledger: &Ledger<Id>,
     found: &FoundShelves,
@@ -146,7 +153,7 @@ pub(super) fn may(
     };
     let there = |id: &Id| found.get(id).and_then(|found| found.endpoints);
     let comes_first = |needed: Id| ledger.is_to_come(&needed);
-    let soon = |wait: bool| if wait { May::Soon } else { May::Now };
+    let later = |wait: bool| if wait { May::Later } else { May::Now };
     match (id.kind, op) {
         (Kind::LoadBalancer, Op::Apply) => {
             let Some(Source::LoadBalancer(key)) = sources.get(id) else { return May::Now };
@@ -158,11 +165,15 @@ pub(super) fn may(
             if pools().chain(slices).chain(secrets).any(comes_first) {
                 return May::Soon;
             }
-            let served = found.load_balancer(&id.name).is_some_and(|lb| {
-                lb.uses.iter().any(|used| used.kind == Kind::Pool && ledger.is_there(used))
-            });
-            let lost = !kept.pools.is_empty() && !pools().any(|pool| ledger.is_there(&pool));
-            if served && lost { May::Later } else { May::Now }
+            let stands = |pool: Id| {
+                let Some(needs) = of_pool(&pool) else { return false };
+                let elsewhere = there(&pool).is_some_and(|endpoints| endpoints != needs.endpoints);
+                ledger.is_there(&pool) && (elsewhere || needs.any_there(ledger))
+            };
+            let gateway = kept.pools.iter().any(|source| matches!(source, PoolSource::Ingress(_)));
+            let moves =
+                !kept.pools.is_empty() && found.uses_gateway(&id.name).is_some_and(|it| it != gateway);
+            later(moves && !pools().any(stands))
         }
         (Kind::Pool, Op::Apply) => {
             let Some(needs) = of_pool(id) else { return May::Now };
@@ -170,19 +181,21 @@ pub(super) fn may(
             if needs.slices().chain([nodes]).any(comes_first) {
                 return May::Soon;
             }
-            let moves = there(id).is_some_and(|endpoints| endpoints != needs.endpoints);
-            if moves && !needs.any_there(ledger) { May::Later } else { May::Now }
+            let moves = ledger.is_there(id) && there(id) != Some(needs.endpoints);
+            later(moves && !needs.any_there(ledger))
         }
         (Kind::Slice, Op::Delete) => {
             let pool = Id::new(Kind::Pool, names::pool_of_slice(&id.name));
             match of_pool(&pool) {
                 Some(Needs { endpoints: Endpoints::Slices, .. }) => May::Now,
-                Some(_) if there(&pool) == Some(Endpoints::Slices) => May::Later,
-                Some(_) => May::Now,
-                None => soon(found.is_named(ledger, &pool)),
+                Some(_) => {
+                    let moved = there(&pool).is_some_and(|endpoints| endpoints != Endpoints::Slices);
+                    later(!moved || !ledger.is_right(&pool))
+                }
+                None => later(found.is_named(ledger, &pool)),
             }
         }
-        (Kind::Pool | Kind::Secret, Op::Delete) => soon(found.is_named(ledger, id)),
+        (Kind::Pool | Kind::Secret, Op::Delete) => later(found.is_named(ledger, id)),
         (Kind::NodeSet | Kind::Secret | Kind::Slice, Op::Apply)
         | (Kind::NodeSet | Kind::LoadBalancer, Op::Delete) => May::Now,
     }

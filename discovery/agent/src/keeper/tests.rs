@@ -741,7 +741,9 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
     const PODS: u8 = 1;
     const GATEWAY: u8 = 2;
     type Refuses = fn(&Id) -> bool;
-    let rows: [(&str, [u8; 2], Refuses, bool); 6] = [
+    let rows: [(&str, [u8; 2], Refuses, bool); 8] = [
+        ("slices, from the gateway", [GATEWAY, PODS], slice_of, false),
+        ("nodes, from the gateway", [GATEWAY, NODES], nodes, false),
         ("all slices", [NODES, PODS], slice_of, false),
         ("one slice of two", [NODES, PODS], other_slice, true),
         ("nodes", [PODS, NODES], nodes, false),
@@ -791,13 +793,25 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
                 }
             }
             assert!(serves(&world), "{what}: {:?}", world.there.keys());
-            let leads: Vec<_> = world.there.values().filter_map(|(body, _)| leads_to(body)).collect();
+            let leads = named(&world);
             match &before {
                 Some(before) => assert_eq!(*before != leads, moves, "{what}: {before:?} {leads:?}"),
                 None => before = Some(leads),
             }
         }
         assert_eq!(keeper.refused(now).is_some(), what != "nothing", "{what}");
+    }
+}
+
+/// Where the endpoints stand of the pools that are named.
+fn named(world: &World) -> Vec<Option<Endpoints>> {
+    let there = |id: &Id| world.there.get(id).map(|(body, _)| body);
+    match there(&Id::new(Kind::LoadBalancer, "ingress.shop.i0")) {
+        Some(Body::LoadBalancer(lb)) => {
+            let backends = lb.rules.iter().flat_map(|rule| &rule.backends);
+            backends.map(|backend| there(&Id::new(Kind::Pool, &*backend.pool)).and_then(leads_to)).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

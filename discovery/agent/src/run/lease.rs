@@ -11,17 +11,18 @@ use kube::{Api, Client};
 use portolan_api::contract::{AGENT, MEMBER_ANNOTATION, REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use portolan_source::member::{self, Taken};
 use tokio::sync::{mpsc, watch};
-use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use super::cause;
 use super::credential::Credential;
-use crate::keeper::{Input, Watched};
+use crate::keeper::{CREDENTIAL_REFUSED, Input, Watched};
 use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
 const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
+/// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
+const REFUSALS: u32 = 2;
 
 /// Gives it.
 pub(super) struct Sign {
@@ -34,9 +35,8 @@ pub(super) struct Sign {
     member: Option<String>,
     /// Nothing while it is not known: then what was said before stands.
     refused: watch::Receiver<Option<Refused>>,
-    /// Where it is told whether the credential is refused, and what was told last.
+    /// Where it is told whether the credential is refused.
     inputs: mpsc::Sender<Input>,
-    told: Option<bool>,
 }
 
 /// What the LB cluster refuses, if anything.
@@ -59,16 +59,21 @@ impl Sign {
             member,
             refused,
             inputs,
-            told: None,
         }
     }
 
     /// Gives it until another member cluster does, and says so.
-    pub(super) async fn keep(&mut self) -> Taken {
+    pub(super) async fn keep(&self) -> Taken {
         let mut failing = false;
+        let mut refusals = 0_u32;
         loop {
             let given = timeout(EVERY, self.give()).await;
-            self.tell_of_credential(&given).await;
+            refusals = match &given {
+                Ok(Err(kube::Error::Api(status))) if status.code == 401 => refusals.saturating_add(1),
+                Ok(Ok(_) | Err(kube::Error::Api(_))) => 0,
+                Ok(Err(_)) | Err(_) => refusals,
+            };
+            self.tell_of_credential(refusals >= REFUSALS).await;
             match given {
                 Ok(Ok(None)) => failing = false,
                 Ok(Ok(Some(taken))) => return taken,
@@ -92,22 +97,14 @@ impl Sign {
         }
     }
 
-    /// That the credential is no good any more takes a person; nobody in the LB cluster can be told.
-    async fn tell_of_credential(&mut self, given: &Result<kube::Result<Option<Taken>>, Elapsed>) {
-        let refused = match given {
-            Ok(Ok(_)) => false,
-            Ok(Err(kube::Error::Api(status))) if status.code == 401 => true,
-            Ok(Err(_)) | Err(_) => return,
-        };
-        if self.told.replace(refused) == Some(refused) {
-            return;
-        }
+    /// That the credential is no good any more takes a person, and nobody in the LB cluster can be told.
+    async fn tell_of_credential(&self, refused: bool) {
         let why = refused.then(|| {
             let message = format!(
                 "the LB cluster at {} does not take the credential any more (401): join again, `portolan join {}`",
                 self.server, self.cluster
             );
-            ("CredentialRefused".into(), message.into())
+            (CREDENTIAL_REFUSED.into(), message.into())
         });
         let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Lease".into() }, why)).await;
     }
@@ -138,7 +135,7 @@ impl Sign {
                     said = Some(String::new());
                 }
             }
-            Ok(None) => {}
+            Ok(None) => said = Some(String::new()),
             // An LB cluster with the rights of an older version.
             Err(kube::Error::Api(status)) if status.code == 403 => {}
             Err(error) => return Err(error),

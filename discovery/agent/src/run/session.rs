@@ -18,7 +18,7 @@ use super::figures::{About, Metrics};
 use super::lease::{self, Refused, Sign};
 use super::write::{Clients, Target, write};
 use super::{version, watch as watches};
-use crate::keeper::{Input, Keeper, MemberId, Watched, Write};
+use crate::keeper::{CLUSTER_TAKEN, Input, Keeper, MemberId, Watched, Write};
 use crate::ledger::{Outcome, Pace};
 
 /// Inputs on their way: a page of objects, about.
@@ -33,7 +33,7 @@ const TOO_OLD: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
-/// What is refused is known once everything was tried, or by then: what waits for something else may never be.
+/// What is refused is known once everything was tried, or nothing more for so long: what waits for something else may never be.
 const TRIED: Duration = Duration::from_secs(60);
 /// How often figures are taken.
 const TICK: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ async fn alone(sign: &Sign, inputs: &mpsc::Sender<Input>) {
             let message =
                 format!("{taken}; nothing is synced from here until that has been silent for {silent} s");
             tracing::error!("{message}");
-            let why = Some(("ClusterTaken".into(), message.into()));
+            let why = Some((CLUSTER_TAKEN.into(), message.into()));
             let _ = inputs.send(Input::Watched(watched.clone(), why)).await;
         }
         tokio::time::sleep(LOOK).await;
@@ -186,7 +186,7 @@ struct Session<'a> {
     refused: watch::Sender<Option<Refused>>,
     chance: Chance,
     reachable: bool,
-    /// Since when every list is in.
+    /// When a write ended last, once every list is in.
     synced: Option<Instant>,
     renewal: Renewal,
 }
@@ -202,7 +202,7 @@ impl Session<'_> {
         let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
         let (identity, member) = (self.options.identity.clone(), self.member.clone());
         let refused = self.refused.subscribe();
-        let mut sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
+        let sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
         let lost = Arc::clone(&self.lost);
         self.abroad.spawn(async move {
             // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old.
@@ -298,6 +298,7 @@ impl Session<'_> {
             Target::Here(MemberId::Companion(_)) => About::Companion,
             Target::Here(MemberId::Status(_)) => About::Status,
         };
+        self.synced = self.synced.map(|_| now);
         self.metrics.wrote(about, deletes, &report.outcome, now);
         match target {
             Target::There(id) => self.keeper.done_there(id, report, now, chance),

@@ -235,5 +235,6 @@ pub fn gateway_entries<'a>(
     own: Own<'a>,
     key: &'a Key,
 ) -> impl Iterator<Item = &'a StatusEntry> {
-    ingress.status.iter().filter(move |entry| !status::is_own(entry, own, key))
+    let is_address = |entry: &StatusEntry| entry.ip.is_some() || entry.hostname.is_some();
+    ingress.status.iter().filter(move |entry| is_address(entry) && !status::is_own(entry, own, key))
 }

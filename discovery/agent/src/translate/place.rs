@@ -93,15 +93,20 @@ fn objects(mut message: String, key: &Key, ingress: &Ingress, pools: &[PoolSourc
         let copy = names::secret(&key.namespace, name);
         message = replaced(message, "Secret", &copy, &format!("Secret {name}"));
     }
-    other_ingress(&message).unwrap_or(message)
+    while let Some(told) = other_ingress(&message) {
+        message = told;
+    }
+    message
 }
 
-/// With another `Ingress` of this cluster in place of its `HTTPLoadBalancer`, if one is named.
+/// With an `Ingress` in place of the first `HTTPLoadBalancer` that was written for one, of whichever cluster.
 fn other_ingress(message: &str) -> Option<String> {
-    let (before, _) = message.split_once("HTTPLoadBalancer ")?;
-    let named = message[before.len()..].split([',', ' ']).nth(1)?;
-    let (namespace, name) = named.split_once("/ingress.")?.1.split_once('.')?;
-    Some(message.replace(&format!("HTTPLoadBalancer {named}"), &format!("Ingress {namespace}/{name}")))
+    message.match_indices("HTTPLoadBalancer ").find_map(|(at, kind)| {
+        let named = message[at + kind.len()..].split([',', ' ', ';']).next()?;
+        let (namespace, name) = named.split_once("/ingress.")?.1.split_once('.')?;
+        let after = &message[at + kind.len() + named.len()..];
+        Some(format!("{}Ingress {namespace}/{name}{after}", &message[..at]))
+    })
 }
 
 /// Objects are written as `<kind> <namespace>/<name>` in messages.

@@ -168,6 +168,10 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
             "/ on a.example is served by Ingress shop/old.web, which comes first",
         ),
         (
+            "HTTPLoadBalancer tenant-paris/web; HTTPLoadBalancer tenant-paris/ingress.a.b, HTTPLoadBalancer tenant-tokyo/ingress.c.d".to_owned(),
+            "HTTPLoadBalancer tenant-paris/web; Ingress a/b, Ingress c/d",
+        ),
+        (
             "a.example belongs to cluster tokyo, whose HTTPLoadBalancer tenant-tokyo/web is older".to_owned(),
             "a.example belongs to cluster tokyo, whose HTTPLoadBalancer tenant-tokyo/web is older",
         ),
