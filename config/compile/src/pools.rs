@@ -63,7 +63,7 @@ pub(crate) fn resolve(store: &Store, proxy: &Proxy, id: &ObjectRef, pool: &Upstr
         ));
     }
     for ((field, outside), (first, count)) in refused {
-        conditions.push(not_allowed(field, outside, first, count));
+        conditions.push(not_allowed(field, outside, &first.to_string(), count));
     }
     // Where an address is there twice, the entry that takes new requests counts; between such the first.
     endpoints.sort_by_key(|endpoint| (endpoint.address, endpoint.terminating));
@@ -87,18 +87,19 @@ pub(crate) fn resolve(store: &Store, proxy: &Proxy, id: &ObjectRef, pool: &Upstr
 /// What is wrong with the nodes of a `NodeSet`.
 pub(crate) fn judge_nodes(store: &Store, proxy: &Proxy, id: &ObjectRef, set: &NodeSet) -> Vec<Condition> {
     let ranges = ranges(store, proxy, &id.namespace);
-    let mut refused: BTreeMap<Outside, (String, IpAddr, usize)> = BTreeMap::new();
+    let mut refused: BTreeMap<Outside, (String, String, usize)> = BTreeMap::new();
     for (at, node) in set.nodes.iter().enumerate() {
         if let Some(address) = node.addresses.first()
             && let Err(outside) = ranges.check(*address)
         {
             let field = || format!("spec.nodes[{at}].addresses[0]");
-            refused.entry(outside).or_insert_with(|| (field(), *address, 0)).2 += 1;
+            let first = || format!("{address} of node {}", node.name);
+            refused.entry(outside).or_insert_with(|| (field(), first(), 0)).2 += 1;
         }
     }
     refused
         .into_iter()
-        .map(|(outside, (field, first, count))| not_allowed(field, outside, first, count))
+        .map(|(outside, (field, first, count))| not_allowed(field, outside, &first, count))
         .collect()
 }
 
@@ -113,7 +114,7 @@ fn ranges(store: &Store, proxy: &Proxy, namespace: &str) -> EndpointRanges {
 }
 
 /// Says of `count` addresses, `first` the first of them, that they may not be used.
-fn not_allowed(field: String, outside: Outside, first: IpAddr, count: usize) -> Condition {
+fn not_allowed(field: String, outside: Outside, first: &str, count: usize) -> Condition {
     let why = match outside {
         Outside::NotAllowed => "lies outside the addresses that the cluster's endpoints may have",
         Outside::Reserved => {

@@ -18,7 +18,7 @@ pub(crate) struct JoinArgs {
     #[command(flatten)]
     lb: LbArgs,
     /// The image of the agent.
-    #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, default_value = concat!("portolan-agent:", env!("CARGO_PKG_VERSION")), value_parser = image)]
     image: String,
     /// The credential alone: the agent is there already, by its chart or from before.
     #[arg(long)]
@@ -36,6 +36,15 @@ pub(crate) struct JoinArgs {
     /// member cluster is served as this Cluster.
     #[arg(long, requires = "apply")]
     replace: bool,
+}
+
+fn image(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(
+            "expected the name of an image, such as registry.example.net/portolan-agent:0.1.0".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 pub(crate) fn join(args: JoinArgs) -> anyhow::Result<ExitCode> {

@@ -46,15 +46,13 @@ pub(crate) fn explain(
         headers: &request.headers,
     };
     let considered = router.explain(&view);
+    let objects = considered.winner().map(|winner| winner.objects.clone()).unwrap_or_default();
     let nobody = considered.considered.is_empty();
     let mut base =
         json!({"revision": plan.revision, "host": request.host, "path": path, "considered": considered});
     if !refused.is_empty() {
         let claim = |it: &Refused| json!({"object": it.object.to_string(), "host": it.pattern, "reason": it.reason, "message": it.message});
         base = merge(base, json!({"refused": refused.iter().map(claim).collect::<Value>()}));
-    }
-    if request.scheme == Scheme::Https {
-        base = merge(base, json!({"certificate": handshake::certificate(plan, &request.host)}));
     }
     let no_route =
         |reason: &str| json!({"outcome": "no route", "status": 404, "flag": "NR", "reason": reason});
@@ -74,7 +72,15 @@ pub(crate) fn explain(
             route(plan, request, matched.route(), matched.virtual_host.shared, endpoints)
         }
     };
-    merge(base, outcome)
+    let mut verdict = merge(base, outcome);
+    if request.scheme == Scheme::Https {
+        let offer = handshake::offer(plan, &request.host, &objects);
+        verdict = merge(verdict, json!({"certificate": offer.told}));
+        if !offer.any {
+            verdict = merge(verdict, json!({"outcome": "handshake refused", "status": null, "flag": null}));
+        }
+    }
+    verdict
 }
 
 /// The cluster of a generated name, where there is none of that name.

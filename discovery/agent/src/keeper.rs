@@ -21,9 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service as ServiceObject;
+use portolan_api::kinds::Reach;
 use portolan_model::naming;
 
-use self::place::{FoundShelves, Needs, Users};
+use self::place::{FoundShelves, Needs, Order, Users};
 use crate::ledger::{Ledger, May, Next, Op, Outcome, Pace, Want};
 use crate::names;
 use crate::notices::{About, Notices, Side, Told};
@@ -39,10 +40,12 @@ use crate::view::{
 /// What was refused, or could not be watched, for so long is told in the LB cluster: much of it is over as soon as the rest has arrived.
 const STANDS: Duration = Duration::from_secs(5);
 
-/// Why nothing can be said in the LB cluster: another member cluster is served as this one, or the credential is no good.
+/// Why nothing can be said in the LB cluster: another member cluster is served as this one.
 pub const CLUSTER_TAKEN: &str = "ClusterTaken";
-/// See there.
+/// Likewise: the credential is no good.
 pub const CREDENTIAL_REFUSED: &str = "CredentialRefused";
+/// Likewise: it does not answer.
+pub const LB_CLUSTER_AWAY: &str = "LBClusterAway";
 
 /// What is heard of either cluster.
 #[derive(Clone, Debug)]
@@ -283,15 +286,12 @@ impl Keeper {
 
     /// The next write, if there is one now; else when to ask again, if nothing is heard before.
     pub fn next_write(&mut self, now: Instant) -> Result<Write, Option<Instant>> {
-        if !self.synced || self.settings().is_none() {
-            return Err(None);
-        }
+        let Some(settings) = self.settings().filter(|_| self.synced) else { return Err(None) };
+        let to_gateway = settings.reach == Reach::Gateway;
         let there = loop {
             let Self { lb, found, sources, kept, needs, .. } = self;
-            let may = |ledger: &Ledger<Id>, id: &Id, op: Op| {
-                place::may(ledger, found, sources, kept, needs, id, op)
-            };
-            match lb.next(now, may) {
+            let order = Order { found, sources, kept, needs, to_gateway };
+            match lb.next(now, |ledger, id, op| order.may(ledger, id, op)) {
                 Next::Do(id, Op::Delete) => return Ok(Write::LoadBalancer(id, None)),
                 Next::Do(id, Op::Apply) => match self.body(&id) {
                     Some(body) => return Ok(Write::LoadBalancer(id, Some(body))),
@@ -420,7 +420,7 @@ impl Keeper {
         let stands = |since: Instant| now.saturating_duration_since(since) >= STANDS;
         // That nothing is said there, or by another, is nothing to say there.
         let is_theirs = |(_, ((reason, _), _)): &(&Watched, &(Told, Instant))| {
-            !matches!(&**reason, CLUSTER_TAKEN | CREDENTIAL_REFUSED)
+            !matches!(&**reason, CLUSTER_TAKEN | CREDENTIAL_REFUSED | LB_CLUSTER_AWAY)
         };
         let unwatched = self.unwatched.iter().filter(is_theirs).map(|(_, told)| told);
         let all = unwatched.chain(self.refused.values());

@@ -395,7 +395,7 @@ fn a_pool_that_keeps_no_endpoint_is_told_of_where_it_is_used() {
     let partly = [(Reason::EndpointNotAllowed, "spec.nodes[0].addresses[0]".to_owned())];
     assert_eq!((wrong(&compiler, &lb), &*wrong(&compiler, &nodes)), (vec![], &partly[..]));
     let told = &conditions(&compiler, &nodes)[0].message;
-    assert!(told.starts_with("10.0.0.1 (and 1 more) lies outside"), "{told}");
+    assert!(told.starts_with("10.0.0.1 of node n1 (and 1 more) lies outside"), "{told}");
     assert_eq!(compiler.counts("paris").faults, 3);
     let bereft = [0, 1].map(|at| (Reason::NoEndpoints, format!("spec.rules[0].backends[{at}].pool")));
     compiler.apply([apply(within(&["10.1.0.0/16"]))]);

@@ -291,7 +291,16 @@ fn the_certificate_is_what_a_client_gets() {
         (
             both,
             "https://c.com/",
-            &["listener one: none, so", "listener other: its default, Secret tenant-paris/shop"],
+            &[
+                "listener one: none, so",
+                "listener other: its default, Secret tenant-paris/shop",
+                "HTTPLoadBalancer tenant-paris/shop: CertificateMismatch: spec.tls[0].secretName: ",
+            ],
+        ),
+        (
+            tls("one", 443, ""),
+            "https://c.com/",
+            &["listener one: none, so", "HTTPLoadBalancer tenant-paris/shop: CertificateMismatch: "],
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -305,6 +314,8 @@ fn the_certificate_is_what_a_client_gets() {
             one => vec![one.clone()],
         };
         assert_eq!(said.len(), expected.len(), "{url} {listeners}: {said:?} {diagnostics:?}");
+        let none = expected.iter().all(|it| !it.contains("Secret tenant-paris/shop")) && !expected.is_empty();
+        assert_eq!(verdict["outcome"] == "handshake refused", none, "{url} {listeners}: {verdict}");
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.as_str().unwrap().starts_with(expected), "{url} {listeners}: {said}");
         }

@@ -207,10 +207,15 @@ impl Keeper {
         let id = Id::new(Kind::NodeSet, names::NODE_SET);
         let body = Body::NodeSet(nodes::set(&self.view, self.address));
         self.want(id.clone(), Source::NodeSet, Some(body.digest()), now);
-        let here = nodes::none_ready(&self.view, self.address);
+        let here = nodes::none_ready(&self.view, self.address).or_else(|| nodes::none_meant(&self.view));
         let here = here.into_iter().map(|refusal| (refusal.reason.into(), refusal.told().into())).collect();
         self.notices.set(About::Agent, Side::Agent, here, now);
         let found = self.found.get(&id).map(|found| found.refusals.to_vec()).unwrap_or_default();
+        // Its fields are nobody's here.
+        let found = found.into_iter().map(|(reason, message)| match message.split_once(": ") {
+            Some((field, text)) if field.starts_with("spec.") => (reason, text.into()),
+            _ => (reason, message),
+        });
         let there = self.refused.get(&id).map(|(told, _)| told.clone()).into_iter().chain(found).collect();
         self.notices.set(About::Agent, Side::LoadBalancer, there, now);
         let mut before = std::mem::take(&mut self.told_nodes);
@@ -358,16 +363,18 @@ impl Keeper {
         }
         let found = |id: &Id| self.found.get(id).filter(|_| self.sources.contains_key(id));
         for (reason, message) in found(&own).iter().flat_map(|found| &found.refusals) {
-            let message = place::translated(message, key, ingress, spec, &kept.pools);
-            told.extend(message.map(|message| (reason.clone(), message.into())));
+            let all = place::translated(reason, message, key, ingress, spec, &kept.pools);
+            told.extend(all.into_iter().map(|(reason, message)| (reason.into(), message.into())));
         }
         for source in &kept.pools {
             let pool = found(&Id::new(Kind::Pool, source.name()));
             for (reason, message) in pool.iter().flat_map(|found| &found.refusals) {
                 // Its fields are nobody's in the member cluster.
-                let message = place::translated(message, key, ingress, None, std::slice::from_ref(source));
-                let message = message.map(|message| format!("{}: {message}", place::of_pool(source)).into());
-                told.extend(message.map(|message| (reason.clone(), message)));
+                let all =
+                    place::translated(reason, message, key, ingress, None, std::slice::from_ref(source));
+                told.extend(all.into_iter().map(|(reason, message)| {
+                    (reason.into(), format!("{}: {message}", place::of_pool(source)).into())
+                }));
             }
         }
         told

@@ -22,7 +22,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Who tells.
 #[derive(Clone)]
 pub(super) struct Teller {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     /// Where it tells what is about the whole cluster.
     agent: ObjectReference,
     /// Whether the last event could not be written.
@@ -34,7 +35,8 @@ impl Teller {
     pub(super) fn new(client: Client, options: &Options) -> Self {
         let reporter = Reporter { controller: AGENT.to_owned(), instance: Some(options.identity.clone()) };
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
             agent: agent(&options.namespace, &options.identity, options.pod_uid.as_deref()),
             failing: Arc::default(),
         }
@@ -63,7 +65,9 @@ impl Teller {
             action: "Sync".to_owned(),
             secondary: None,
         };
-        let error = match tokio::time::timeout(LIMIT, self.recorder.publish(&event, &reference)).await {
+        // A recorder counts what has the same reason as the same, whatever it says: one for each that is told.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let error = match tokio::time::timeout(LIMIT, recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => return self.failing.store(false, Relaxed),
             Ok(Err(error)) => cause(&error),
             Err(_) => format!("no answer after {LIMIT:?}"),
@@ -132,7 +136,8 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
         let teller = Teller {
-            recorder: Recorder::new(client, AGENT.to_owned().into()),
+            client,
+            reporter: AGENT.to_owned().into(),
             agent: agent("portolan-agent", "x", Some("u")),
             failing: Arc::default(),
         };
@@ -143,6 +148,8 @@ mod tests {
             ("403 Forbidden", refused, true),
             ("403 Forbidden", refused, true),
             ("201 Created", written, false),
+            // Regression: of one reason the second message was counted as the first again.
+            ("201 Created", written, false),
         ] {
             let told = teller.clone().tell(About::Agent, "".into(), ("Reason".into(), status.into()));
             let answer = async {
@@ -151,6 +158,7 @@ mod tests {
                 while !request.ends_with(b"}") {
                     stream.read_buf(&mut request).await.unwrap();
                 }
+                assert!(request.starts_with(b"POST "), "{}", String::from_utf8_lossy(&request));
                 let length = body.len();
                 let head = format!(
                     "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"

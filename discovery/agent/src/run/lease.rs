@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cause;
 use super::credential::Credential;
-use crate::keeper::{CREDENTIAL_REFUSED, Input, Watched};
+use crate::keeper::{CREDENTIAL_REFUSED, Input, LB_CLUSTER_AWAY, Watched};
 use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
@@ -23,6 +23,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
 /// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
 const REFUSALS: u32 = 2;
+/// It is away where it did not answer so often in a row.
+const AWAY: u32 = 3;
 
 /// Gives it.
 pub(super) struct Sign {
@@ -35,7 +37,7 @@ pub(super) struct Sign {
     member: Option<String>,
     /// Nothing while it is not known: then what was said before stands.
     refused: watch::Receiver<Option<Refused>>,
-    /// Where it is told whether the credential is refused.
+    /// Where it is told that nothing gets there.
     inputs: mpsc::Sender<Input>,
 }
 
@@ -65,15 +67,17 @@ impl Sign {
     /// Gives it until another member cluster does, and says so.
     pub(super) async fn keep(&self) -> Taken {
         let mut failing = false;
-        let mut refusals = 0_u32;
+        let (mut refusals, mut away) = (0_u32, 0_u32);
         loop {
             let given = timeout(EVERY, self.give()).await;
-            refusals = match &given {
-                Ok(Err(kube::Error::Api(status))) if status.code == 401 => refusals.saturating_add(1),
-                Ok(Ok(_) | Err(kube::Error::Api(_))) => 0,
-                Ok(Err(_)) | Err(_) => refusals,
-            };
-            self.tell_of_credential(refusals >= REFUSALS).await;
+            match &given {
+                Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
+                    refusals = refusals.saturating_add(1)
+                }
+                Ok(Ok(_) | Err(kube::Error::Api(_))) => (refusals, away) = (0, 0),
+                Ok(Err(_)) | Err(_) => away = away.saturating_add(1),
+            }
+            self.tell(refusals >= REFUSALS, away >= AWAY).await;
             match given {
                 Ok(Ok(None)) => failing = false,
                 Ok(Ok(Some(taken))) => return taken,
@@ -97,15 +101,21 @@ impl Sign {
         }
     }
 
-    /// That the credential is no good any more takes a person, and nobody in the LB cluster can be told.
-    async fn tell_of_credential(&self, refused: bool) {
-        let why = refused.then(|| {
+    /// That nothing gets there any more takes a person perhaps, and nobody in the LB cluster can be told.
+    async fn tell(&self, refused: bool, away: bool) {
+        let Self { server, cluster, .. } = self;
+        let why = if refused {
             let message = format!(
-                "the LB cluster at {} does not take the credential any more (401): join again, `portolan join {}`",
-                self.server, self.cluster
+                "the LB cluster at {server} does not take the credential any more (401): join again, `portolan join {cluster}`"
             );
-            (CREDENTIAL_REFUSED.into(), message.into())
-        });
+            Some((CREDENTIAL_REFUSED.into(), message.into()))
+        } else if away {
+            let message =
+                format!("the LB cluster at {server} does not answer; what changes here reaches it later");
+            Some((LB_CLUSTER_AWAY.into(), message.into()))
+        } else {
+            None
+        };
         let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Lease".into() }, why)).await;
     }
 

@@ -70,6 +70,18 @@ pub fn none_ready(view: &View, which: NodeAddress) -> Option<Refusal> {
     Some(Refusal::new("NoNodeReady", message))
 }
 
+/// That no node is meant to take traffic, though there are some.
+pub fn none_meant(view: &View) -> Option<Refusal> {
+    let count = view.nodes.iter().count();
+    if count == 0 || view.nodes.iter().any(|(_, node)| node.meant) {
+        return None;
+    }
+    let message = format!(
+        "all of {count} nodes are cordoned or excluded from load balancers: by node ports no application is reached"
+    );
+    Some(Refusal::new("NoNodeMeant", message))
+}
+
 /// The first nodes that would take traffic, had they such an address.
 pub fn without_address(view: &View, which: NodeAddress) -> Vec<(Name, Refusal)> {
     let nodes = view.nodes.iter().filter(|(_, node)| node.meant && addresses(node, which).is_empty());

@@ -4,6 +4,8 @@
 //! become fields of the `Ingress`, and `Service`s and `Secret`s. Words that mean nothing here stay as they are. Cost: linear in the message
 //! and the `Ingress`.
 
+use std::collections::BTreeMap;
+
 use portolan_api::kinds::HTTPLoadBalancerSpec;
 
 use super::PoolSource;
@@ -35,28 +37,48 @@ pub fn of_pool(source: &PoolSource) -> String {
     }
 }
 
-/// What a condition of its `HTTPLoadBalancer` says, in the words of the `Ingress`; nothing where all of it is told already. `spec` is what the condition
+/// What a condition of its `HTTPLoadBalancer` says, in the words of the `Ingress`, by reason; without what is told already. `spec` is what the condition
 /// is about, where that is known.
 pub fn translated(
+    reason: &str,
     message: &str,
     key: &Key,
     ingress: &Ingress,
     spec: Option<&HTTPLoadBalancerSpec>,
     pools: &[PoolSource],
-) -> Option<String> {
-    let part = |part: &str| match part.split_once(": ").filter(|(field, _)| field.starts_with("spec.")) {
-        Some((field, text)) => match spec.map(|spec| field_of(field, ingress, spec)) {
-            Some(place) if !place.is_empty() => format!("{place}: {text}"),
-            Some(_) | None => text.to_owned(),
-        },
-        None => part.to_owned(),
-    };
-    // The condition's reason is that of the first part, so that it is told as a whole or not at all.
-    if message.split("; ").all(is_told_here) {
-        return None;
+) -> BTreeMap<String, String> {
+    let mut parts: Vec<&str> = message.split("; ").collect();
+    if parts.last() == Some(&"and more") {
+        // The one before it is cut.
+        parts.truncate(parts.len() - 2);
     }
-    let parts: Vec<String> = message.split("; ").map(part).collect();
-    Some(objects(parts.join("; "), key, ingress, pools))
+    let mut told: BTreeMap<String, String> = BTreeMap::new();
+    for part in parts {
+        // What has another reason than the condition says so.
+        let (reason, part) =
+            part.split_once(": ").filter(|(word, _)| is_reason(word)).unwrap_or((reason, part));
+        if is_told_here(part) {
+            continue;
+        }
+        let part = match part.split_once(": ").filter(|(field, _)| field.starts_with("spec.")) {
+            Some((field, text)) => match spec.map(|spec| field_of(field, ingress, spec)) {
+                Some(place) if !place.is_empty() => format!("{place}: {text}"),
+                Some(_) | None => text.to_owned(),
+            },
+            None => part.to_owned(),
+        };
+        let part = objects(part, key, ingress, pools);
+        let all = told.entry(reason.to_owned()).or_default();
+        if !all.is_empty() {
+            all.push_str("; ");
+        }
+        all.push_str(&part);
+    }
+    told
+}
+
+fn is_reason(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_uppercase()) && word.chars().all(|c| c.is_ascii_alphabetic())
 }
 
 /// Whether that is told already, with its cause: by the agent, which did not write what is missing, or of the pool.

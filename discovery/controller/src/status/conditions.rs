@@ -1,8 +1,10 @@
 //! From what is wrong with an object to the conditions of its status.
 //!
-//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say;
-//! unknown where it was not looked.
+//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say, those of another
+//! reason after it; unknown where it was not looked.
 //! `lastTransitionTime` moves with the status alone.
+
+use std::collections::HashMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use portolan_compile::LeftOut;
@@ -111,13 +113,23 @@ pub(crate) fn within_limits(left_out: LeftOut) -> Said {
 }
 
 fn one(found: &[condition::Condition], kind: ConditionType, name: &'static str) -> Said {
-    let mut of_kind = found.iter().filter(|condition| condition.kind == kind);
-    let Some(first) = of_kind.next() else { return Said::new(name, true, name, "") };
-    let mut message = told(first);
+    let mut of_kind = found.iter().filter(|condition| condition.kind == kind).peekable();
+    let Some(first) = of_kind.peek().copied() else { return Said::new(name, true, name, "") };
+    // What is said of several fields is said once.
+    let mut parts: Vec<(&condition::Condition, usize)> = Vec::new();
+    let mut places: HashMap<(Reason, &str), usize> = HashMap::new();
     for condition in of_kind {
-        message.push_str("; ");
-        message.push_str(&told(condition));
+        let place = *places.entry((condition.reason, &condition.message)).or_insert(parts.len());
+        match parts.get_mut(place) {
+            Some((_, more)) => *more += 1,
+            None => parts.push((condition, 0)),
+        }
     }
+    let told = parts.into_iter().map(|(condition, more)| {
+        let told = told(condition, more);
+        if condition.reason == first.reason { told } else { format!("{:?}: {told}", condition.reason) }
+    });
+    let message = told.collect::<Vec<_>>().join("; ");
     Said::new(name, false, format!("{:?}", first.reason), cut(message))
 }
 
@@ -132,11 +144,12 @@ fn in_force(programmed: Programmed) -> Said {
     }
 }
 
-fn told(condition: &condition::Condition) -> String {
-    if condition.field.is_empty() {
-        condition.message.clone()
-    } else {
-        format!("{}: {}", condition.field, condition.message)
+fn told(condition: &condition::Condition, more: usize) -> String {
+    let condition::Condition { field, message, .. } = condition;
+    match (&**field, more) {
+        ("", _) => message.clone(),
+        (field, 0) => format!("{field}: {message}"),
+        (field, more) => format!("{field} (and {more} more): {message}"),
     }
 }
 
@@ -230,7 +243,11 @@ mod tests {
                 vec![taken.clone(), backend, domain],
                 Programmed::Yes,
                 [
-                    (Some(false), "HostTaken", "spec.hosts[0]: belongs to tokyo; spec.hosts[1]: not allowed"),
+                    (
+                        Some(false),
+                        "HostTaken",
+                        "spec.hosts[0]: belongs to tokyo; DomainNotAllowed: spec.hosts[1]: not allowed",
+                    ),
                     (Some(false), "BackendNotFound", "no pool"),
                     (Some(true), "Programmed", ""),
                 ],
@@ -325,6 +342,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_said_of_several_fields_is_said_once() {
+        let backend = |at: usize, pool: &str| {
+            let field = format!("spec.rules[{at}].backends[0].pool");
+            wrong(ConditionType::ResolvedRefs, Reason::BackendNotFound, &field, pool)
+        };
+        let found = [backend(0, "no a"), backend(1, "no b"), backend(2, "no a"), backend(3, "no a")];
+        let said = of(Kind::HttpLoadBalancer, &found, false, Programmed::Yes);
+        let expected =
+            "spec.rules[0].backends[0].pool (and 2 more): no a; spec.rules[1].backends[0].pool: no b";
+        assert_eq!(said[1].message, expected);
     }
 
     #[test]

@@ -139,6 +139,11 @@ pub(crate) async fn a_large_ingress_is_served_whole(world: &World) -> Result<()>
     paris.apply(&younger.to_string()).await?;
     let taken = "/299 on h299.large.example.com is served by Ingress default/large";
     crate::stage::refused(&paris, "Ingress", "younger", taken).await?;
+    // Another mistake of the same reason is another event.
+    younger["spec"]["rules"] = [rule(298)].into_iter().collect();
+    paris.apply(&younger.to_string()).await?;
+    let taken = "/298 on h298.large.example.com is served by Ingress default/large";
+    crate::stage::refused(&paris, "Ingress", "younger", taken).await?;
     paris.run(&["delete", "ingress", "younger"]).await?;
     ensure!(object["spec"]["rules"].as_array().is_some_and(|rules| rules.len() == 300), "{object}");
     remove(&paris, &app).await

@@ -115,6 +115,12 @@ pub(crate) async fn a_reach_that_is_refused_changes_nothing(world: &World) -> Re
     ensure!(pool["spec"]["nodePort"]["port"].is_u64(), "{pool}");
     set(&lb, "paris", json!({"allowedEndpointCIDRs": Value::Null, "reach": Value::Null})).await?;
     world.condition("cluster.portolan.dev", "paris", None, "Synced", "True").await?;
+    // Nor does one to a gateway that has given its Ingress no address.
+    set(&lb, "paris", json!({"reach": "Gateway"})).await?;
+    refused(&paris, "Ingress", "steady", "NoGatewayAddress").await?;
+    pause(Duration::from_secs(3)).await;
+    set(&lb, "paris", json!({"reach": Value::Null})).await?;
+    pause(Duration::from_secs(2)).await;
     let report = load.stop().await?;
     println!("{report}");
     ensure!(report.failed.is_empty(), "{report}");

@@ -71,6 +71,11 @@ proptest! {
         for (write, outcome) in under_way {
             world.write(&mut keeper, write, Some(outcome), now);
         }
+        if world.settings.reach == Reach::Gateway {
+            // Without an address of the gateway what was there before stays.
+            let input = world.act(&Act::Reach(0));
+            keeper.apply(input, now);
+        }
         rest(&mut world, &mut keeper, &mut now, || None);
         prop_assert_eq!(keeper.refused.len(), 0);
 

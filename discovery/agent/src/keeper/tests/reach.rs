@@ -69,8 +69,10 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
     const NODES: u8 = 0;
     const PODS: u8 = 1;
     const GATEWAY: u8 = 2;
+    const NO_GATEWAY: u8 = 3;
     type Refuses = fn(&Id) -> bool;
-    let rows: [(&str, [u8; 2], Refuses, bool); 8] = [
+    let rows: [(&str, [u8; 2], Refuses, bool); 9] = [
+        ("an address of the gateway that is not there", [NODES, NO_GATEWAY], |_| false, false),
         ("slices, from the gateway", [GATEWAY, PODS], slice_of, false),
         ("nodes, from the gateway", [GATEWAY, NODES], nodes, false),
         ("all slices", [NODES, PODS], slice_of, false),
@@ -93,14 +95,16 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
         ] {
             world.act(&act);
         }
+        let given = [from, to].contains(&GATEWAY);
         let address = StatusEntry { ip: Some("192.0.2.9".into()), ..StatusEntry::default() };
-        world.ingresses.get_mut(&key("i0".to_owned())).unwrap().status = [address].into();
+        world.ingresses.get_mut(&key("i0".to_owned())).unwrap().status =
+            given.then_some(address).into_iter().collect();
         for input in world.lists() {
             keeper.apply(input, now);
         }
         let mut before = None;
         for reach in [from, to] {
-            let input = world.act(&Act::Reach(reach));
+            let input = world.act(&Act::Reach(reach.min(GATEWAY)));
             keeper.apply(input, now);
             let until = now + Duration::from_secs(600);
             while now < until {
@@ -128,7 +132,8 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
                 None => before = Some(leads),
             }
         }
-        assert_eq!(keeper.refused(now).is_some(), what != "nothing", "{what}");
+        let refused = !["nothing", "an address of the gateway that is not there"].contains(&what);
+        assert_eq!(keeper.refused(now).is_some(), refused, "{what}");
     }
 }
 

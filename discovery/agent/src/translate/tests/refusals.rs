@@ -155,10 +155,7 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
         ),
         // The agent did not write these, and told why.
         (format!("{no_pool}; {no_secret}"), ""),
-        (
-            format!("{no_pool}; {no_secret}; y"),
-            "port 80 of Service web does not exist; Secret one does not exist as one of type kubernetes.io/tls; y",
-        ),
+        (format!("{no_pool}; {no_secret}; y"), "y"),
         (no_pool.to_owned(), ""),
         (no_endpoints.to_owned(), ""),
         (no_secret.to_owned(), ""),
@@ -181,8 +178,21 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
             "x; Pool tenant-paris/service.shop.web.8080: y",
         ),
     ] {
-        let found = place::translated(&message, &key, ingress, Some(spec), &translation.pools);
-        assert_eq!(found.unwrap_or_default(), expected, "{message}");
+        let found = place::translated("R", &message, &key, ingress, Some(spec), &translation.pools);
+        let found: Vec<String> = found.into_iter().map(|(reason, told)| format!("{reason}: {told}")).collect();
+        let expected = if expected.is_empty() { String::new() } else { format!("R: {expected}") };
+        assert_eq!(found.join(" | "), expected, "{message}");
     }
+    // Of several reasons each is an event; what was cut off is none.
+    let invalid =
+        "CertificateNotFound: spec.tls[0].secretName: Secret tenant-paris/secret.shop.one is invalid: x";
+    let mismatch = "CertificateMismatch: spec.tls[1].hosts[0]: d.example is not covered";
+    let message = format!("{no_pool}; {invalid}; {mismatch}; {invalid}; CertificateMism; and more");
+    let found = place::translated("BackendNotFound", &message, &key, ingress, Some(spec), &translation.pools);
+    let expected = [
+        ("CertificateMismatch", "spec.tls[1].hosts[0]: d.example is not covered"),
+        ("CertificateNotFound", "Secret one is invalid: x; Secret one is invalid: x"),
+    ];
+    assert_eq!(found.iter().map(|(reason, told)| (&**reason, &**told)).collect::<Vec<_>>(), expected);
     assert_eq!(place::of_pool(&PoolSource::Service(key, 80)), "port 80 of Service web");
 }
