@@ -276,7 +276,6 @@ impl<'a> Court<'a> {
         findings: &mut Findings,
     ) -> Vec<Use> {
         let mut uses = BTreeSet::new();
-        // Pairs that were looked at.
         let mut pairs = 0;
         let named: BTreeSet<_> = lb.rules.iter().flat_map(|rule| rule.hosts.iter()).collect();
         let served: BTreeSet<HostPattern> =
@@ -310,24 +309,24 @@ impl<'a> Court<'a> {
                 ),
             };
             if binding.hosts.is_empty() {
-                let accepted = findings.accepted.clone();
-                for host in accepted.iter().take(PAIRS.saturating_sub(pairs)) {
-                    bind(host, reference.clone(), findings);
+                for host in &findings.accepted.clone() {
+                    pairs += 1;
+                    if pairs <= PAIRS {
+                        bind(host, reference.clone(), findings);
+                    }
                 }
-                pairs += accepted.len();
             }
             for (number, host) in binding.hosts.iter().enumerate() {
                 let field = format!("spec.tls[{at}].hosts[{number}]");
-                let within: Vec<_> = match host {
-                    HostPattern::Exact(_) => served.get(host).into_iter().cloned().collect(),
-                    _ => served.iter().filter(|name| host.covers(name)).cloned().collect(),
-                };
-                for name in within.iter().take(PAIRS.saturating_sub(pairs)) {
-                    bind(name, field.clone(), findings);
+                let before = pairs;
+                for name in served.iter().filter(|name| host.covers(name)) {
+                    pairs += 1;
+                    if pairs <= PAIRS {
+                        bind(name, field.clone(), findings);
+                    }
                 }
-                pairs += within.len();
                 let is_near = |own: &&HostPattern| own.covers(host) || host.covers(own);
-                if within.is_empty() && !named.iter().any(is_near) {
+                if pairs == before && !named.iter().any(is_near) {
                     findings.add(Condition::new(
                         ConditionType::Accepted,
                         Reason::Invalid,

@@ -17,9 +17,31 @@ use portolan_model::route::{Filter, Scheme};
 use portolan_route::{Outcome, RequestView, Router, normalize_path};
 use serde_json::{Value, json};
 
+use self::handshake::Offer;
+
 /// What would become of `request` under `plan`. `refused` are the claims to its host that do not stand; `endpoints` says how fit a
 /// pool's endpoints are now; `None` where nobody probes them.
 pub(crate) fn explain(
+    plan: &Plan,
+    request: &ExplainRequest,
+    refused: &[Refused],
+    endpoints: impl Fn(&PoolId) -> Option<Vec<(SocketAddr, Fitness)>>,
+) -> Value {
+    let offer = (request.scheme == Scheme::Https).then(|| handshake::offer(plan, request));
+    let verdict = match &offer {
+        Some(Offer { any: false, .. }) => {
+            json!({"outcome": "handshake refused", "status": null, "flag": null})
+        }
+        _ => over_http(plan, request, refused, endpoints),
+    };
+    match offer {
+        Some(Offer { told, .. }) => merge(verdict, json!({"certificate": told})),
+        None => verdict,
+    }
+}
+
+/// The same once there is a connection.
+fn over_http(
     plan: &Plan,
     request: &ExplainRequest,
     refused: &[Refused],
@@ -46,7 +68,6 @@ pub(crate) fn explain(
         headers: &request.headers,
     };
     let considered = router.explain(&view);
-    let objects = considered.winner().map(|winner| winner.objects.clone()).unwrap_or_default();
     let nobody = considered.considered.is_empty();
     let mut base =
         json!({"revision": plan.revision, "host": request.host, "path": path, "considered": considered});
@@ -72,15 +93,7 @@ pub(crate) fn explain(
             route(plan, request, matched.route(), matched.virtual_host.shared, endpoints)
         }
     };
-    let mut verdict = merge(base, outcome);
-    if request.scheme == Scheme::Https {
-        let offer = handshake::offer(plan, &request.host, &objects);
-        verdict = merge(verdict, json!({"certificate": offer.told}));
-        if !offer.any {
-            verdict = merge(verdict, json!({"outcome": "handshake refused", "status": null, "flag": null}));
-        }
-    }
-    verdict
+    merge(base, outcome)
 }
 
 /// The cluster of a generated name, where there is none of that name.

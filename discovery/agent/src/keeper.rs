@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Pure: time and chance are arguments, and nothing here waits. Nothing is written before every list of both clusters was in, so that an empty
-//! view deletes nothing; after that, only what differs is. The order of inputs does not matter to where it ends. What an `HTTPLoadBalancer` needs
+//! view deletes nothing; after that, only what differs is. The order of inputs does not matter to where it ends, save that a move to what is refused waits. What an `HTTPLoadBalancer` needs
 //! is written before it, and deleted after nothing that is out of date names it any more. Bodies are not kept: they are made when they are written.
 //! Cost of an input: what its object touches.
 

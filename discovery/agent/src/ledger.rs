@@ -122,6 +122,8 @@ struct Entry {
     /// What is, or was last, written; nothing where it is deleted.
     written: Option<u64>,
     failures: u32,
+    /// Whether it was put off, since it may be done later only.
+    put_off: bool,
     /// Not before.
     not_before: Option<Instant>,
 }
@@ -148,6 +150,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         if entry.want != want {
             entry.want = want;
             entry.failures = 0;
+            entry.put_off = false;
             entry.not_before = (!delay.is_zero()).then(|| now + delay);
         }
         self.settle(key, now);
@@ -206,9 +209,9 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.entries.get(key).is_some_and(to_come)
     }
 
-    /// Whether everything that is to be written was tried at least once.
+    /// Whether everything that is to be written was tried at least once, or has to wait for a person.
     pub fn tried(&self) -> bool {
-        self.entries.values().all(|entry| !entry.differs() || entry.failures > 0)
+        self.entries.values().all(|entry| !entry.differs() || entry.failures > 0 || entry.put_off)
     }
 
     /// How many wait or are under way.
@@ -256,6 +259,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             let later = (now + LATER, place.1);
             if let Some(entry) = self.entries.get_mut(&key) {
                 entry.place = Some(later);
+                entry.put_off = true;
             }
             self.waiting.insert(later, key);
         }
@@ -345,6 +349,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             in_flight: false,
             written: None,
             failures: 0,
+            put_off: false,
             not_before: None,
         })
     }

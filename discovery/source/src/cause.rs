@@ -10,7 +10,7 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     while let Some(error) = cause {
         let said = error.to_string();
         let said = said.lines().next().unwrap_or_default();
-        let is_said = said.is_empty() || line.ends_with(said) || line.contains(&format!("{said}: "));
+        let is_said = said.is_empty() || format!(": {line}: ").contains(&format!(": {said}: "));
         if !is_said {
             line.push_str(": ");
             line.push_str(said);
@@ -51,6 +51,7 @@ mod tests {
             (&["a", "b", "b", "c\n1 | secret"], "a: b: c"),
             (&["a: b: c", "b: c", "b", "c"], "a: b: c"),
             (&["cannot read c.yaml", "c", ""], "cannot read c.yaml: c"),
+            (&["no certificate", "cate"], "no certificate: cate"),
         ] {
             let error = causes.iter().rev().fold(None, |source, text| Some(Box::new(Told(text, source))));
             assert_eq!(one_line(&*error.unwrap()), expected);

@@ -285,17 +285,21 @@ fn the_certificate_is_what_a_client_gets() {
         (both.clone(), "https://x.b.com:8443/", &[own]),
         (
             both.clone(),
-            "https://b.com/",
+            "https://b.com:9443/",
             &["listener one: none, so", "listener other: its default, Secret tenant-paris/shop"],
+        ),
+        (
+            both.clone(),
+            "https://c.com:8443/",
+            &[
+                "listener other: its default, Secret tenant-paris/shop",
+                "HTTPLoadBalancer tenant-paris/shop: CertificateMismatch: spec.tls[0].secretName: ",
+            ],
         ),
         (
             both,
             "https://c.com/",
-            &[
-                "listener one: none, so",
-                "listener other: its default, Secret tenant-paris/shop",
-                "HTTPLoadBalancer tenant-paris/shop: CertificateMismatch: spec.tls[0].secretName: ",
-            ],
+            &["listener one: none, so", "HTTPLoadBalancer tenant-paris/shop: CertificateMismatch: "],
         ),
         (
             tls("one", 443, ""),

@@ -207,14 +207,20 @@ impl Keeper {
         let id = Id::new(Kind::NodeSet, names::NODE_SET);
         let body = Body::NodeSet(nodes::set(&self.view, self.address));
         self.want(id.clone(), Source::NodeSet, Some(body.digest()), now);
+        let by_nodes = self.settings().is_some_and(|settings| settings.reach == Reach::NodePort);
         let here = nodes::none_ready(&self.view, self.address).or_else(|| nodes::none_meant(&self.view));
+        let here = here.filter(|_| by_nodes);
         let here = here.into_iter().map(|refusal| (refusal.reason.into(), refusal.told().into())).collect();
         self.notices.set(About::Agent, Side::Agent, here, now);
         let found = self.found.get(&id).map(|found| found.refusals.to_vec()).unwrap_or_default();
         // Its fields are nobody's here.
-        let found = found.into_iter().map(|(reason, message)| match message.split_once(": ") {
-            Some((field, text)) if field.starts_with("spec.") => (reason, text.into()),
-            _ => (reason, message),
+        let plain = |part: &str| match part.split_once(": ") {
+            Some((field, text)) if field.starts_with("spec.") => text.to_owned(),
+            _ => part.to_owned(),
+        };
+        let found = found.into_iter().map(|(reason, message)| {
+            let parts: Vec<String> = message.split("; ").map(plain).collect();
+            (reason, parts.join("; ").into())
         });
         let there = self.refused.get(&id).map(|(told, _)| told.clone()).into_iter().chain(found).collect();
         self.notices.set(About::Agent, Side::LoadBalancer, there, now);

@@ -208,8 +208,10 @@ fn what_may_be_done_later_is_looked_at_now_and_then() {
     for millis in 10..1010 {
         assert_eq!(ledger.next(clock.at(millis), may), Next::Wait(Some(clock.at(1010))));
     }
+    assert!(!ledger.tried(), "the other is under way");
     assert_eq!((ledger.next(clock.at(1010), may), looked.get()), (Next::Wait(Some(clock.at(2010))), 2));
     ledger.done(&"other", &Outcome::Done(Some((1, 1))), clock.at(1010), 0.5);
+    assert!(ledger.tried());
     // Something else that is wanted of it may be done.
     ledger.want(&"held", Want::Digest(2), clock.at(1010), ZERO);
     assert_eq!(next(&mut ledger, clock.at(1020)), Next::Do("held", Op::Apply));

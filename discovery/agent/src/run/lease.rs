@@ -22,9 +22,9 @@ use crate::meta::metadata;
 const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
 /// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
-const REFUSALS: u32 = 2;
+const REFUSALS: u64 = 2;
 /// It is away where it did not answer so often in a row.
-const AWAY: u32 = 3;
+const AWAY: u64 = 3;
 
 /// Gives it.
 pub(super) struct Sign {
@@ -67,17 +67,22 @@ impl Sign {
     /// Gives it until another member cluster does, and says so.
     pub(super) async fn keep(&self) -> Taken {
         let mut failing = false;
-        let (mut refusals, mut away) = (0_u32, 0_u32);
+        let (mut refusals, mut away) = (0_u64, 0_u64);
         loop {
             let given = timeout(EVERY, self.give()).await;
             match &given {
                 Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
-                    refusals = refusals.saturating_add(1)
+                    (refusals, away) = (refusals + 1, 0)
                 }
+                Ok(Err(kube::Error::Api(status))) if status.code >= 500 => (refusals, away) = (0, away + 1),
                 Ok(Ok(_) | Err(kube::Error::Api(_))) => (refusals, away) = (0, 0),
-                Ok(Err(_)) | Err(_) => away = away.saturating_add(1),
+                Ok(Err(_)) | Err(_) => (refusals, away) = (0, away + 1),
             }
-            self.tell(refusals >= REFUSALS, away >= AWAY).await;
+            let why = match &given {
+                Ok(Err(error)) => cause(error),
+                _ => "no answer".to_owned(),
+            };
+            self.tell(refusals >= REFUSALS, away >= AWAY, &why).await;
             match given {
                 Ok(Ok(None)) => failing = false,
                 Ok(Ok(Some(taken))) => return taken,
@@ -102,7 +107,7 @@ impl Sign {
     }
 
     /// That nothing gets there any more takes a person perhaps, and nobody in the LB cluster can be told.
-    async fn tell(&self, refused: bool, away: bool) {
+    async fn tell(&self, refused: bool, away: bool, cause: &str) {
         let Self { server, cluster, .. } = self;
         let why = if refused {
             let message = format!(
@@ -110,8 +115,9 @@ impl Sign {
             );
             Some((CREDENTIAL_REFUSED.into(), message.into()))
         } else if away {
-            let message =
-                format!("the LB cluster at {server} does not answer; what changes here reaches it later");
+            let message = format!(
+                "no write gets to the LB cluster at {server}: {cause}; what changes here reaches it later"
+            );
             Some((LB_CLUSTER_AWAY.into(), message.into()))
         } else {
             None

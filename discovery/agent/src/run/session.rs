@@ -33,8 +33,6 @@ const TOO_OLD: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
-/// What is refused is known once everything was tried, or nothing more for so long: what waits for something else may never be.
-const TRIED: Duration = Duration::from_secs(60);
 /// How often figures are taken.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -67,7 +65,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         refused: watch::Sender::new(None),
         chance: Chance::default(),
         reachable: true,
-        synced: None,
+        synced: false,
         renewal,
     };
     session.connect();
@@ -186,8 +184,7 @@ struct Session<'a> {
     refused: watch::Sender<Option<Refused>>,
     chance: Chance,
     reachable: bool,
-    /// When a write ended last, once every list is in.
-    synced: Option<Instant>,
+    synced: bool,
     renewal: Renewal,
 }
 
@@ -263,8 +260,8 @@ impl Session<'_> {
     fn proceed(&mut self) -> Option<Instant> {
         let now = Instant::now();
         self.keeper.settle(now);
-        if self.synced.is_none() && self.keeper.synced() {
-            self.synced = Some(now);
+        if !self.synced && self.keeper.synced() {
+            self.synced = true;
             let figures = self.keeper.figures();
             self.metrics.set_figures(figures);
             tracing::info!(ingresses = figures.ingresses, writes = figures.pending[0], "every list is in");
@@ -298,7 +295,6 @@ impl Session<'_> {
             Target::Here(MemberId::Companion(_)) => About::Companion,
             Target::Here(MemberId::Status(_)) => About::Status,
         };
-        self.synced = self.synced.map(|_| now);
         self.metrics.wrote(about, deletes, &report.outcome, now);
         match target {
             Target::There(id) => self.keeper.done_there(id, report, now, chance),
@@ -340,10 +336,7 @@ impl Session<'_> {
         self.metrics.set_figures(self.keeper.figures());
         let mut refused = self.keeper.refused(Instant::now());
         refused.iter_mut().for_each(events::cut);
-        let known = refused.is_some()
-            || self.refused.borrow().is_some()
-            || self.synced.is_some_and(|since| since.elapsed() > TRIED)
-            || self.keeper.tried();
+        let known = refused.is_some() || self.refused.borrow().is_some() || self.keeper.tried();
         if known {
             self.refused.send_if_modified(|told| told.replace(refused.clone()) != Some(refused));
         }

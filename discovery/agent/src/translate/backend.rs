@@ -101,6 +101,8 @@ impl<'a> Resolver<'a> {
         if gateway_entries(self.ingress, self.own, self.key).next().is_some() {
             self.pools.push(source);
         } else {
+            // A controller that starts anew takes its addresses away and gives them back.
+            self.waiting = true;
             "status.loadBalancer.ingress".clone_into(&mut self.place);
             self.refuse(
                 "NoGatewayAddress",

@@ -48,15 +48,21 @@ pub fn translated(
     pools: &[PoolSource],
 ) -> BTreeMap<String, String> {
     let mut parts: Vec<&str> = message.split("; ").collect();
-    if parts.last() == Some(&"and more") {
+    if let [whole @ .., _, "and more"] = &*parts {
         // The one before it is cut.
-        parts.truncate(parts.len() - 2);
+        parts = whole.to_vec();
     }
     let mut told: BTreeMap<String, String> = BTreeMap::new();
+    let mut reason = reason;
     for part in parts {
-        // What has another reason than the condition says so.
-        let (reason, part) =
-            part.split_once(": ").filter(|(word, _)| is_reason(word)).unwrap_or((reason, part));
+        // What has another reason than what stands before it says so.
+        let part = match part.split_once(": ") {
+            Some((word, rest)) if is_reason(word) => {
+                reason = word;
+                rest
+            }
+            _ => part,
+        };
         if is_told_here(part) {
             continue;
         }

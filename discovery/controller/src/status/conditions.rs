@@ -1,7 +1,7 @@
 //! From what is wrong with an object to the conditions of its status.
 //!
-//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say, those of another
-//! reason after it; unknown where it was not looked.
+//! One condition per type, always there: true where nothing is wrong, else with the first thing's reason and what all of them say, a part of another
+//! reason than the one before after that; unknown where it was not looked.
 //! `lastTransitionTime` moves with the status alone.
 
 use std::collections::HashMap;
@@ -125,9 +125,14 @@ fn one(found: &[condition::Condition], kind: ConditionType, name: &'static str) 
             None => parts.push((condition, 0)),
         }
     }
+    let mut reason = first.reason;
     let told = parts.into_iter().map(|(condition, more)| {
         let told = told(condition, more);
-        if condition.reason == first.reason { told } else { format!("{:?}: {told}", condition.reason) }
+        if std::mem::replace(&mut reason, condition.reason) == condition.reason {
+            told
+        } else {
+            format!("{reason:?}: {told}")
+        }
     });
     let message = told.collect::<Vec<_>>().join("; ");
     Said::new(name, false, format!("{:?}", first.reason), cut(message))

@@ -61,7 +61,7 @@ pub(crate) async fn a_gateway_of_the_cluster_is_used(world: &World) -> Result<()
     // Its Service is nobody's here but the gateway's.
     let ingress = App::new("behind").host("behind.example.com").ingress();
     paris.apply(&ingress.to_string()).await?;
-    answered(address, "behind.example.com", &[500]).await?;
+    answered(address, "behind.example.com", &[404]).await?;
     refused(&paris, "Ingress", "behind", "NoGatewayAddress").await?;
     // What the LB cluster says is told after five seconds.
     pause(Duration::from_secs(7)).await;

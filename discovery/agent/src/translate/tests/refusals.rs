@@ -173,6 +173,7 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
             "a.example belongs to cluster tokyo, whose HTTPLoadBalancer tenant-tokyo/web is older",
         ),
         ("no host name can be generated".to_owned(), "no host name can be generated"),
+        ("and more".to_owned(), "and more"),
         (
             "x; Pool tenant-paris/service.shop.web.8080: y".to_owned(),
             "x; Pool tenant-paris/service.shop.web.8080: y",
@@ -187,11 +188,12 @@ fn what_the_lb_cluster_says_is_told_in_words_of_the_ingress() {
     let invalid =
         "CertificateNotFound: spec.tls[0].secretName: Secret tenant-paris/secret.shop.one is invalid: x";
     let mismatch = "CertificateMismatch: spec.tls[1].hosts[0]: d.example is not covered";
-    let message = format!("{no_pool}; {invalid}; {mismatch}; {invalid}; CertificateMism; and more");
+    let message =
+        format!("{no_pool}; {invalid}; expected a chain; {mismatch}; {invalid}; CertificateMism; and more");
     let found = place::translated("BackendNotFound", &message, &key, ingress, Some(spec), &translation.pools);
     let expected = [
         ("CertificateMismatch", "spec.tls[1].hosts[0]: d.example is not covered"),
-        ("CertificateNotFound", "Secret one is invalid: x; Secret one is invalid: x"),
+        ("CertificateNotFound", "Secret one is invalid: x; expected a chain; Secret one is invalid: x"),
     ];
     assert_eq!(found.iter().map(|(reason, told)| (&**reason, &**told)).collect::<Vec<_>>(), expected);
     assert_eq!(place::of_pool(&PoolSource::Service(key, 80)), "port 80 of Service web");
