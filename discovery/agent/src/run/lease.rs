@@ -68,6 +68,7 @@ impl Sign {
     pub(super) async fn keep(&self) -> Taken {
         let mut failing = false;
         let (mut refusals, mut away) = (0_u64, 0_u64);
+        let mut why = String::new();
         loop {
             let given = timeout(EVERY, self.give()).await;
             match &given {
@@ -78,10 +79,13 @@ impl Sign {
                 Ok(Ok(_) | Err(kube::Error::Api(_))) => (refusals, away) = (0, 0),
                 Ok(Err(_)) | Err(_) => (refusals, away) = (0, away + 1),
             }
-            let why = match &given {
-                Ok(Err(error)) => cause(error),
-                _ => "no answer".to_owned(),
-            };
+            if away == AWAY {
+                // The first one stands: each that differs would be another event.
+                why = match &given {
+                    Ok(Err(error)) => cause(error),
+                    _ => "no answer".to_owned(),
+                };
+            }
             self.tell(refusals >= REFUSALS, away >= AWAY, &why).await;
             match given {
                 Ok(Ok(None)) => failing = false,

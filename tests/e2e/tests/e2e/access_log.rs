@@ -292,7 +292,7 @@ fn it_can_be_switched_off_and_on() {
 
 fn logging_to(portolan: &Portolan, path: &str) {
     let proxy = Setup::new().proxy().replace("$FOLDER/access.log", path);
-    portolan.write("proxy.yaml", &proxy);
+    portolan.apply("proxy.yaml", &proxy);
 }
 
 /// Requests go on at their usual pace, and what cannot be written is counted.

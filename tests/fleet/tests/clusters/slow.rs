@@ -17,7 +17,7 @@ pub(crate) use crate::nodes::{
 pub(crate) use crate::proxies::{
     a_proxy_starts_without_the_api_server, proxies_are_rolled, proxies_come_and_go,
 };
-use crate::stage::remove;
+use crate::stage::{refused, remove};
 pub(crate) use crate::tenants::a_quota_stands_behind_the_limit;
 
 pub(crate) const RATE: u32 = 200;
@@ -110,6 +110,9 @@ pub(crate) async fn the_api_server_of_the_lb_cluster_is_away(world: &World) -> R
     let late = App::new("meanwhile").replicas(1);
     paris.apply(&late.manifests()).await?;
     pause(Duration::from_secs(60)).await;
+    let lease = paris.get(&["lease", "portolan-agent", "-n", "portolan-agent"]).await?;
+    let agent = lease["spec"]["holderIdentity"].as_str().context("nobody leads")?;
+    refused(&paris, "Pod", agent, "LBClusterAway").await?;
     lb.restart_api().await?;
     lb.controllers().restart()?;
     let back = Instant::now();
