@@ -82,11 +82,12 @@ impl Certificates {
     }
 }
 
-fn release(counts: &mut BTreeMap<ObjectRef, u32>, secret: &ObjectRef) {
-    if let Some(count) = counts.get_mut(secret) {
+/// Counts one less; what is counted no more is gone.
+pub(crate) fn release<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            counts.remove(secret);
+            counts.remove(key);
         }
     }
 }

@@ -17,7 +17,7 @@ use portolan_model::proxy::Proxy;
 use portolan_model::shard::ShardedMap;
 
 use crate::age::Aged;
-use crate::certificates::{Certificates, Rebound, Use, certificate, covered, no_certificate};
+use crate::certificates::{Certificates, Rebound, Use, certificate, covered, no_certificate, release};
 use crate::dirty::Dirty;
 use crate::hosts::{Hosts, Rights, Verdict, concerning, wider};
 use crate::limits::{Ledger, Moved};
@@ -497,14 +497,7 @@ impl Compiler {
         let conditions: Option<Arc<[Condition]>> = (!conditions.is_empty()).then(|| conditions.into());
         match (self.plan.conditions.get(&id).is_some(), conditions.is_some()) {
             (false, true) => *self.faults.entry(Arc::clone(&id.namespace)).or_default() += 1,
-            (true, false) => {
-                if let Some(faults) = self.faults.get_mut(&id.namespace) {
-                    *faults -= 1;
-                    if *faults == 0 {
-                        self.faults.remove(&id.namespace);
-                    }
-                }
-            }
+            (true, false) => release(&mut self.faults, &id.namespace),
             (true, true) | (false, false) => {}
         }
         put(&mut self.plan.conditions, &mut update.conditions, id, conditions);

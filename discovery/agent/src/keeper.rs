@@ -375,22 +375,19 @@ impl Keeper {
     pub fn done_there(&mut self, id: &Id, report: &Report, now: Instant, chance: f64) {
         self.lb.done(id, &report.outcome, now, chance);
         let before = self.refused.get(id).map(|(told, _)| told.clone());
-        match (&report.outcome, &report.reason, self.sources.get(id)) {
-            (Outcome::Refused, Some(reason), source) => {
-                let what = source.map_or_else(|| id.to_string(), described);
-                let told: Told =
-                    ("WriteRefused".into(), format!("the LB cluster refuses {what}: {reason}").into());
+        let why = match &report.outcome {
+            Outcome::Refused => Some(("WriteRefused", "refuses")),
+            Outcome::Failed => Some(("WriteFailed", "fails to take")),
+            _ => None,
+        };
+        match (why, &report.reason) {
+            (Some((word, does)), Some(reason)) => {
+                let what = self.sources.get(id).map_or_else(|| id.to_string(), described);
+                let told: Told = (word.into(), format!("the LB cluster {does} {what}: {reason}").into());
                 let since = self.refused.get(id).map_or(now, |(_, since)| *since);
                 self.refused.insert(id.clone(), (told, since));
             }
-            (Outcome::Failed, Some(reason), source) => {
-                let what = source.map_or_else(|| id.to_string(), described);
-                let told: Told =
-                    ("WriteFailed".into(), format!("the LB cluster fails to take {what}: {reason}").into());
-                let since = self.refused.get(id).map_or(now, |(_, since)| *since);
-                self.refused.insert(id.clone(), (told, since));
-            }
-            (Outcome::Done(_) | Outcome::Void, ..) => drop(self.refused.remove(id)),
+            _ if matches!(report.outcome, Outcome::Done(_) | Outcome::Void) => drop(self.refused.remove(id)),
             _ => {}
         }
         // What was wanted may have changed while it was written.

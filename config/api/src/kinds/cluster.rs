@@ -150,7 +150,7 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
     /// `Accepted`, `ResolvedRefs`, `Programmed`, `WithinLimits`: none of its objects is left out for one of `limits`, `Synced`:
-    /// everything that its agent wants written is, and `Ready`: its agent was seen lately, and nothing is wrong with itself.
+    /// what its agent may write is written, and `Ready`: its agent was seen lately, and nothing is wrong with itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
