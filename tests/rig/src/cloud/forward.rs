@@ -208,8 +208,9 @@ mod tests {
             assert_eq!(said, "hello");
         }
         forwards.settle(&BTreeMap::new()).await.expect("nothing");
-        assert!(TcpStream::connect((front.1, port)).await.is_err());
-        // The port is free again at once.
+        // A child that another test is just starting has the socket too until it runs its own program.
+        let refused = || async { TcpStream::connect((front.1, port)).await.err() };
+        crate::wait::until("the port to be free", CONNECT, refused).await.expect("nobody listens");
         forwards.settle(&[(front, port)].into()).await.expect("listens");
     }
 

@@ -119,10 +119,11 @@ impl Node {
         &self.proxy
     }
 
-    /// Waits until the cluster calls it ready and its kube-proxy has written its rules.
+    /// Waits until the cluster calls it ready and gives it pods, and its kube-proxy has written its rules.
     pub async fn ready(&self, client: &Client) -> Result<()> {
         let nodes: Api<core::Node> = Api::all(client.clone());
-        let ready = |node: Option<&core::Node>| node.is_some_and(is_ready);
+        // The taint goes a moment after the condition has come.
+        let ready = |node: Option<&core::Node>| node.is_some_and(|node| is_ready(node) && !is_shunned(node));
         let condition = async {
             // A watch that ends with an error is begun anew: the API server may be on its way back.
             while await_condition(nodes.clone(), self.name(), ready).await.is_err() {
@@ -206,6 +207,14 @@ impl Node {
         namespaces.extend(Namespace::open(self.place.namespace.name()));
         process::inside_or_at(&namespaces, Some(&self.place.dir))
     }
+}
+
+/// Whether it still has a taint of a node that is not ready.
+fn is_shunned(node: &core::Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    taints.any(|taint| {
+        matches!(taint.key.as_str(), "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable")
+    })
 }
 
 /// Whether its condition Ready is true.

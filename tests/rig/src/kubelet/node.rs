@@ -49,20 +49,18 @@ pub(crate) async fn keep(host: Arc<Host>) {
     }
 }
 
-/// Says whether the node is ready, now.
-pub(crate) async fn tell(host: &Host) -> Result<()> {
+/// Says whether the node is ready, now; the node as it is then.
+pub(crate) async fn tell(host: &Host) -> Result<Node> {
     let nodes: Api<Node> = Api::all(host.client.clone());
-    let patch = Patch::Strategic(status(host));
-    timeout(ANSWER, nodes.patch_status(&host.node, &PatchParams::default(), &patch))
-        .await
-        .context("no answer")??;
-    Ok(())
+    let (patch, params) = (Patch::Strategic(status(host)), PatchParams::default());
+    let told = nodes.patch_status(&host.node, &params, &patch);
+    Ok(timeout(ANSWER, told).await.context("no answer")??)
 }
 
 async fn register(host: &Host) -> Result<()> {
     let nodes: Api<Node> = Api::all(host.client.clone());
     let found = timeout(ANSWER, nodes.get_opt(&host.node)).await.context("no answer")??;
-    let node = match found {
+    let mut node = match found {
         Some(node) => node,
         None => timeout(ANSWER, nodes.create(&PostParams::default(), &object(host)))
             .await
@@ -73,7 +71,7 @@ async fn register(host: &Host) -> Result<()> {
         conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let complete = node.status.as_ref().is_some_and(|status| status.daemon_endpoints.is_some());
     if ready != host.is_serving() || !complete {
-        tell(host).await?;
+        node = tell(host).await?;
     }
     let taints = node.spec.clone().unwrap_or_default().taints.unwrap_or_default();
     if host.is_serving() && taints.iter().any(|taint| taint.key == NOT_READY) {
