@@ -25,7 +25,7 @@ mod walk;
 mod watch;
 
 pub use cause::one_line;
-pub use connect::{Access, ApiServer, ConnectError};
+pub use connect::{Access, ApiServer, ConnectError, client};
 pub use folder::{Batch, Dirt, Folder};
 pub use kubernetes::{KubernetesOptions, KubernetesSource, SourceStatus, Trouble};
 pub use replica::ReplicaLease;

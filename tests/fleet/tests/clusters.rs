@@ -132,6 +132,7 @@ fn main() -> ExitCode {
             the_api_server_of_the_lb_cluster_is_away,
             the_api_server_of_a_member_is_away,
             a_link_is_cut,
+            a_cluster_is_away_for_long,
             rules_are_edited,
             a_thousand_services,
             a_cluster_joins_as_another_and_leaves,

@@ -3,6 +3,7 @@
 //! All of it is upstream code but the kubelet, the scheduler and the cloud. The flags are the least that a real cluster of that kind runs
 //! with; what differs is said beside the flag.
 
+mod history;
 mod kubectl;
 mod node;
 
@@ -242,6 +243,11 @@ impl Cluster {
     pub async fn restart_api(&self) -> Result<()> {
         self.api.restart()?;
         api_ready(&self.client().await?, &self.etcd, &self.api).await
+    }
+
+    /// Lets its database forget all that was, but for how things stand now.
+    pub fn forget(&self) -> Result<()> {
+        history::forget(self.node(1)?.namespace())
     }
 
     /// Stops the clock for everything in it, pods too.

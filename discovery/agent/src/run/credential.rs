@@ -84,11 +84,8 @@ impl Credential {
         }))
         .map_err(|error| unusable(error.into()))?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let mut config = config.map_err(|error| unusable(error.into()))?;
-        config.connect_timeout = Some(Duration::from_secs(5));
-        // What fails is tried again where it is known what else there is to do.
-        config.default_retry = false;
-        Client::try_from(config).map_err(|error| unusable(error.into()))
+        let config = config.map_err(|error| unusable(error.into()))?;
+        portolan_source::client(config).map_err(|error| unusable(error.into()))
     }
 
     /// When it had better be renewed, and when it ends; nothing where the token does not say.

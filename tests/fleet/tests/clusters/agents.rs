@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
-use portolan_fleet::{App, Kubectl, World, pause};
+use portolan_fleet::{App, Kubectl, Load, World, pause};
 use serde_json::{Value, json};
 
-use crate::slow::Subject;
-use crate::stage::{LONG, remove};
+use crate::slow::{RATE, Subject};
+use crate::stage::{LONG, gone, remove};
 use crate::witness::{AGENT, Figures, in_time, leader};
 
 const SECRET: &str = "portolan-agent-credential";
@@ -32,6 +32,87 @@ pub(crate) async fn an_agent_dies(world: &World) -> Result<()> {
     world.served("after-agent.paris.lb.example.net", "after-agent").await?;
     remove(&paris, &late).await?;
     subject.end_whole("both agents killed").await
+}
+
+/// What days without a link come to, in a minute: both sides change, and nobody remembers what came between.
+pub(crate) async fn a_cluster_is_away_for_long(world: &World) -> Result<()> {
+    let (lb, paris, tokyo) = (world.kubectl("lb")?, world.kubectl("paris")?, world.kubectl("tokyo")?);
+    let address = world.address().await?;
+    let [stays, goes, comes] = ["stays", "goes", "comes"].map(|name| App::new(name).replicas(1));
+    let stays = stays.host("before.example.com");
+    for app in [&stays, &goes] {
+        paris.apply(&app.manifests()).await?;
+    }
+    world.served("before.example.com", "stays").await?;
+    world.served("goes.paris.lb.example.net", "goes").await?;
+    let near = App::new("near");
+    tokyo.apply(&near.manifests()).await?;
+    world.served("near.tokyo.lb.example.net", "near").await?;
+    let load = Load::start(address, "near.tokyo.lb.example.net", "/", RATE);
+    let agents = running(&paris).await?;
+
+    let link = world.fleet().link("lb", "paris")?;
+    link.cut()?;
+    // Longer than a connection without an answer lives.
+    pause(Duration::from_secs(45)).await;
+    remove(&paris, &goes).await?;
+    paris.apply(&comes.manifests()).await?;
+    let moved = App::new("stays").replicas(3).host("after.example.com");
+    paris.apply(&moved.manifests()).await?;
+    let pool = ["upstreampool", "service.default.stays.80", "-n", "tenant-paris"];
+    let patch = json!({"spec": {"balancing": "LeastRequest"}}).to_string();
+    lb.run(&[&["patch"], &pool[..], &["--type=merge", "-p", &patch]].concat()).await?;
+    for name in ["lb", "paris"] {
+        let cluster = world.cluster(name)?;
+        cluster.kill_api()?;
+        cluster.controllers().kill()?;
+        cluster.forget()?;
+        cluster.restart_api().await?;
+        cluster.controllers().restart()?;
+    }
+    pause(Duration::from_secs(5)).await;
+    let before = lists(&lb).await?;
+    link.heal()?;
+    let back = Instant::now();
+    world.served("after.example.com", "stays").await?;
+    world.served("comes.paris.lb.example.net", "comes").await?;
+    for host in ["before.example.com", "goes.paris.lb.example.net"] {
+        gone(address, host).await?;
+    }
+    in_time("what somebody changed to be put right", LONG, || async {
+        let pool = lb.get(&pool).await.ok()?;
+        (pool["spec"]["balancing"] != "LeastRequest").then_some(())
+    })
+    .await?;
+    println!("a cluster away for long: all is in force {:?} after the link is back", back.elapsed());
+    let report = load.stop().await?;
+    println!("a cluster away for long, another meanwhile: {report}");
+    ensure!(report.failed.is_empty() && report.good > 5000, "{report}");
+    ensure!(lists(&lb).await? == before + 1.0, "what came between was remembered");
+    ensure!(running(&paris).await? == agents, "an agent was started anew");
+    world.ready("paris").await?;
+    for app in [&moved, &comes] {
+        remove(&paris, app).await?;
+    }
+    remove(&tokyo, &near).await
+}
+
+/// The agents of a cluster, and how often each was started anew.
+async fn running(member: &Kubectl) -> Result<Vec<(Value, Value)>> {
+    let pods = member.get(&["pods", "-n", AGENT]).await?;
+    let pods = pods["items"].as_array().into_iter().flatten();
+    Ok(pods
+        .map(|pod| {
+            (pod["metadata"]["name"].clone(), pod["status"]["containerStatuses"][0]["restartCount"].clone())
+        })
+        .collect())
+}
+
+/// How often agents asked the API server of the LB cluster for all of their pools since it started.
+async fn lists(lb: &Kubectl) -> Result<f64> {
+    let metrics = lb.run(&["get", "--raw", "/metrics"]).await?;
+    let wanted = [r#"resource="upstreampools""#, r#"scope="namespace""#, r#"verb="LIST""#];
+    Ok(Figures::from(metrics).sum("apiserver_request_total", &wanted))
 }
 
 /// A token is renewed after a seventh of its time. The one that is renewed here is bound to an object, and ends with it: what comes later comes with

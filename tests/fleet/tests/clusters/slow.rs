@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use portolan_fleet::{App, Load, Report, World, pause};
 use serde_json::{Value, json};
 
-pub(crate) use crate::agents::{a_credential_is_renewed, an_agent_dies};
+pub(crate) use crate::agents::{a_cluster_is_away_for_long, a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
 pub(crate) use crate::join::a_cluster_joins_as_another_and_leaves;

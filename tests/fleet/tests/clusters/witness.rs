@@ -56,8 +56,14 @@ pub(crate) async fn leader(member: &Kubectl) -> Result<String> {
     Ok(lease["spec"]["holderIdentity"].as_str().context("nobody leads")?.to_owned())
 }
 
-/// What a pod tells Prometheus.
+/// What something tells Prometheus.
 pub(crate) struct Figures(String);
+
+impl From<String> for Figures {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
 
 impl Figures {
     /// By way of the API server of its cluster.
