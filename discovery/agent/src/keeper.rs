@@ -7,11 +7,13 @@
 //! ```
 //!
 //! Pure: time and chance are arguments, and nothing here waits. Nothing is written before every list of both clusters was in, so that an empty
-//! view deletes nothing; after that, only what differs is. The order of inputs does not matter to where it ends, save that a move to what is refused waits. What an `HTTPLoadBalancer` needs
-//! is written before it, and deleted after nothing that is out of date names it any more. Bodies are not kept: they are made when they are written.
+//! view deletes nothing; after that, only what differs is. The order of inputs does not matter to where it ends, save that a change of reach waits
+//! where it leads to what is refused (`reach`). What an `HTTPLoadBalancer` needs is written before it, and deleted after nothing that is out of date names
+//! it any more. Bodies are not kept: they are made when they are written.
 //! Cost of an input: what its object touches.
 
 mod place;
+mod reach;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -21,7 +23,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service as ServiceObject;
-use portolan_api::kinds::Reach;
 use portolan_model::naming;
 
 use self::place::{FoundShelves, Needs, Order, Users};
@@ -131,6 +132,8 @@ enum Source {
 #[derive(Clone, Debug, Default)]
 struct Kept {
     owner: Option<Owner>,
+    /// Whether it is on its way to or from the gateway.
+    moves: bool,
     pools: Vec<PoolSource>,
     secrets: Vec<Key>,
     companions: Vec<(Key, u16)>,
@@ -238,7 +241,7 @@ impl Keeper {
     }
 
     fn hear_found(&mut self, kind: Kind, change: Change<Name, Found>, now: Instant) {
-        let Self { found, lb, synced, view, kept, pools, sources, refused, .. } = self;
+        let Self { found, lb, synced, view, kept, pools, needs, sources, refused, .. } = self;
         found.apply(kind, change, |id, old, new| {
             if *synced {
                 lb.have(id, new.map(|found| found.digest), new.map_or(0, |found| found.version), now);
@@ -249,21 +252,27 @@ impl Keeper {
                     refused.remove(id);
                 }
             }
-            let told = |found: Option<&Found>| {
-                found.map(|found| {
-                    (found.refusals.clone(), found.load_balancer.as_ref().and_then(|lb| lb.host.clone()))
-                })
+            let says = |found: Option<&Found>| {
+                found.map(|it| (it.refusals.clone(), it.endpoints, it.load_balancer.clone()))
             };
-            if told(old) == told(new) {
+            if says(old) == says(new) {
                 return;
             }
-            // Its name goes into a status, and what is refused is told.
+            // What is refused is told, its name goes into a status, and what is there decides how a change of reach goes on.
             match sources.get(id) {
                 Some(Source::LoadBalancer(key)) if kept.contains_key(key) => view.touch_ingress(key),
-                Some(Source::Pool(source)) => {
-                    pools.get(source).into_iter().flatten().for_each(|key| view.touch_ingress(key));
+                Some(Source::Pool(PoolSource::Ingress(key))) => view.touch_ingress(key),
+                Some(Source::Pool(PoolSource::Service(service, _))) => view.touch_service(service),
+                Some(Source::Slice(source @ PoolSource::Service(service, _), _)) => {
+                    let mut users = pools.get(source).into_iter().flatten();
+                    if needs.get(source).is_some_and(|needs| needs.stays)
+                        || users.any(|key| kept.get(key).is_some_and(|kept| kept.moves))
+                    {
+                        view.touch_service(service);
+                    }
                 }
-                Some(Source::NodeSet) => view.touch_nodes(),
+                Some(Source::NodeSet) if old.is_some() == new.is_some() => view.touch_nodes(),
+                Some(Source::NodeSet) => view.touch_all(),
                 _ => {}
             }
         });
@@ -286,11 +295,12 @@ impl Keeper {
 
     /// The next write, if there is one now; else when to ask again, if nothing is heard before.
     pub fn next_write(&mut self, now: Instant) -> Result<Write, Option<Instant>> {
-        let Some(settings) = self.settings().filter(|_| self.synced) else { return Err(None) };
-        let to_gateway = settings.reach == Reach::Gateway;
+        if !self.synced || self.settings().is_none() {
+            return Err(None);
+        }
         let there = loop {
             let Self { lb, found, sources, kept, needs, .. } = self;
-            let order = Order { found, sources, kept, needs, to_gateway };
+            let order = Order { found, sources, kept, needs };
             match lb.next(now, |ledger, id, op| order.may(ledger, id, op)) {
                 Next::Do(id, Op::Delete) => return Ok(Write::LoadBalancer(id, None)),
                 Next::Do(id, Op::Apply) => match self.body(&id) {
@@ -332,17 +342,18 @@ impl Keeper {
             Source::NodeSet => Some(Body::NodeSet(nodes::set(&self.view, self.address))),
             Source::LoadBalancer(key) => {
                 let ingress = self.view.ingresses.get(key)?;
-                match translate::ingress(&self.view, settings, &self.cluster, key, ingress).object {
+                match self.translated(settings, key, ingress).0.object {
                     translate::Outcome::Object(spec) => Some(Body::LoadBalancer(spec)),
                     translate::Outcome::Foreign | translate::Outcome::Held => None,
                 }
             }
             Source::Pool(source) => {
-                let spec = pool::spec(&self.view, settings, &self.cluster, source)?;
+                let reach = self.reach_of(settings, source);
+                let spec = pool::spec(&self.view, settings, reach, &self.cluster, source)?;
                 Some(Body::Pool(Box::new(spec)))
             }
             Source::Slice(source, slice) => {
-                let body: SliceBody = pool::slice(&self.view, settings, source, slice)?;
+                let body: SliceBody = pool::slice(&self.view, source, slice)?;
                 Some(Body::Slice(Box::new(body)))
             }
             Source::Secret(key) => Some(Body::Secret(key.clone(), *self.view.secrets.get(key)?)),

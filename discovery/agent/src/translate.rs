@@ -26,6 +26,7 @@ use portolan_api::kinds::{HTTPLoadBalancerSpec, Origin, TLSBinding};
 use self::backend::Resolver;
 use self::status::Own;
 use crate::names;
+use crate::objects::Endpoints;
 use crate::view::{Ingress, Key, Settings, View};
 
 /// The kind of origin that is synced.
@@ -119,12 +120,28 @@ pub enum Outcome {
     Object(Box<HTTPLoadBalancerSpec>),
 }
 
+/// How the backends of an `Ingress` are reached now.
+#[derive(Clone, Copy)]
+pub struct Ways<'a> {
+    /// Whether that is through the cluster's own gateway.
+    pub gateway: bool,
+    /// Where the endpoints of a pool stand that is in the LB cluster: it stays so until it can be as the cluster's reach says.
+    pub stands: &'a dyn Fn(&PoolSource) -> Option<Endpoints>,
+}
+
 /// Translates an `Ingress`.
-pub fn ingress(view: &View, settings: &Settings, cluster: &str, key: &Key, ingress: &Ingress) -> Translation {
+pub fn ingress(
+    view: &View,
+    settings: &Settings,
+    ways: Ways<'_>,
+    cluster: &str,
+    key: &Key,
+    ingress: &Ingress,
+) -> Translation {
     if !class::is_ours(view, settings, ingress) {
         return Translation::default();
     }
-    let mut resolver = Resolver::new(view, settings, Own::of(cluster, settings), key, ingress);
+    let mut resolver = Resolver::new(view, settings, ways, Own::of(cluster, settings), key, ingress);
     let rules = rules::of(&mut resolver, ingress);
     let mut refusals = std::mem::take(&mut resolver.refusals);
     refusals.extend(ingress.unknown.iter().map(|name| {

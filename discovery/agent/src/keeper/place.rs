@@ -100,9 +100,9 @@ impl FoundShelves {
     }
 
     /// Whether an `HTTPLoadBalancer` that is there leads to the cluster's own gateway; nothing where it leads nowhere.
-    fn leads_to_gateway(&self, ledger: &Ledger<Id>, name: &str) -> Option<bool> {
+    pub(super) fn leads_to_gateway(&self, name: &str) -> Option<bool> {
         let pools = self.load_balancer(name)?.uses.iter().filter(|used| used.kind == Kind::Pool);
-        let mut there = pools.filter(|pool| ledger.is_there(pool));
+        let mut there = pools.filter(|pool| self.get(pool).is_some());
         there.next().map(|pool| names::is_ingress_pool(&pool.name))
     }
 
@@ -115,24 +115,17 @@ impl FoundShelves {
 
 /// What a pool needs.
 pub(super) struct Needs {
+    /// Whether it is reached as before, until it can be as the cluster says.
+    pub(super) stays: bool,
     /// Where its endpoints are to stand.
     pub(super) endpoints: Endpoints,
-    /// The copies of slices that hold them.
+    /// The copies of slices that hold them, or are to when it has moved.
     pub(super) slices: BTreeSet<Name>,
 }
 
 impl Needs {
     fn slices(&self) -> impl Iterator<Item = Id> {
         self.slices.iter().map(|name| Id { kind: Kind::Slice, name: Arc::clone(name) })
-    }
-
-    /// Whether any of what is to hold its endpoints is there; of slices none need be where there are none.
-    fn any_there(&self, ledger: &Ledger<Id>) -> bool {
-        match self.endpoints {
-            Endpoints::Slices => self.slices.is_empty() || self.slices().any(|slice| ledger.is_there(&slice)),
-            Endpoints::Nodes => ledger.is_there(&Id::new(Kind::NodeSet, names::NODE_SET)),
-            Endpoints::Pool => true,
-        }
     }
 }
 
@@ -142,58 +135,41 @@ pub(super) struct Order<'a> {
     pub(super) sources: &'a HashMap<Id, Source>,
     pub(super) kept: &'a HashMap<Key, Kept>,
     pub(super) needs: &'a HashMap<PoolSource, Needs>,
-    /// Whether applications are reached through the cluster's own gateway.
-    pub(super) to_gateway: bool,
 }
 
 impl Order<'_> {
-    /// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after. Another reach does not take
-    /// away what is served: a pool moves to other endpoints once some of them are there, an `HTTPLoadBalancer` to or from the gateway once one of its pools
-    /// stands, and the slices of a pool go when it has moved.
+    /// Whether something may be written now: what an `HTTPLoadBalancer` needs before it, and what none needs any more after.
     pub(super) fn may(&self, ledger: &Ledger<Id>, id: &Id, op: Op) -> May {
-        let Self { found, sources, kept, needs, to_gateway } = *self;
+        let Self { found, sources, kept, needs } = *self;
         let of_pool = |id: &Id| match sources.get(id) {
             Some(Source::Pool(source)) => needs.get(source),
             _ => None,
         };
-        let there = |id: &Id| found.get(id).and_then(|found| found.endpoints);
         let comes_first = |needed: Id| ledger.is_to_come(&needed);
+        let soon = |wait: bool| if wait { May::Soon } else { May::Now };
         let later = |wait: bool| if wait { May::Later } else { May::Now };
         match (id.kind, op) {
             (Kind::LoadBalancer, Op::Apply) => {
                 let Some(Source::LoadBalancer(key)) = sources.get(id) else { return May::Now };
                 let Some(kept) = kept.get(key) else { return May::Now };
-                let pools = || kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
+                let pools = kept.pools.iter().map(|source| Id::new(Kind::Pool, source.name()));
                 let slices = kept.pools.iter().filter_map(|source| needs.get(source)).flat_map(Needs::slices);
                 let secrets = kept.secrets.iter();
                 let secrets = secrets.map(|it| Id::new(Kind::Secret, names::secret(&it.namespace, &it.name)));
-                if pools().chain(slices).chain(secrets).any(comes_first) {
-                    return May::Soon;
-                }
-                let stands = |pool: Id| {
-                    let Some(needs) = of_pool(&pool) else { return false };
-                    let elsewhere = there(&pool).is_some_and(|endpoints| endpoints != needs.endpoints);
-                    ledger.is_there(&pool) && (elsewhere || needs.any_there(ledger))
-                };
-                let moves = found.leads_to_gateway(ledger, &id.name).is_some_and(|it| it != to_gateway);
-                later(moves && !pools().any(stands))
+                soon(pools.chain(slices).chain(secrets).any(comes_first))
             }
             (Kind::Pool, Op::Apply) => {
                 let Some(needs) = of_pool(id) else { return May::Now };
                 let nodes = Id::new(Kind::NodeSet, names::NODE_SET);
-                if needs.slices().chain([nodes]).any(comes_first) {
-                    return May::Soon;
-                }
-                let moves = ledger.is_there(id) && there(id) != Some(needs.endpoints);
-                later(moves && !needs.any_there(ledger))
+                soon(needs.slices().chain([nodes]).any(comes_first))
             }
             (Kind::Slice, Op::Delete) => {
                 let pool = Id::new(Kind::Pool, names::pool_of_slice(&id.name));
                 match of_pool(&pool) {
                     Some(Needs { endpoints: Endpoints::Slices, .. }) => May::Now,
                     Some(_) => {
-                        let moved = there(&pool).is_some_and(|endpoints| endpoints != Endpoints::Slices);
-                        later(!moved || !ledger.is_right(&pool))
+                        let there = found.get(&pool).and_then(|found| found.endpoints);
+                        later(there == Some(Endpoints::Slices) || !ledger.is_right(&pool))
                     }
                     None => later(found.is_named(ledger, &pool)),
                 }

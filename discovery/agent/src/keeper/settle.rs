@@ -116,12 +116,12 @@ impl Keeper {
     fn translate(&mut self, settings: &Settings, key: &Key, work: &mut Work, now: Instant) {
         let id = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
         let ingress = self.view.ingresses.get(key);
-        let translation = ingress
-            .map(|ingress| translate::ingress(&self.view, settings, &self.cluster, key, ingress))
-            .unwrap_or_default();
+        let (translation, moves) =
+            ingress.map(|ingress| self.translated(settings, key, ingress)).unwrap_or_default();
         let owner = ingress.map(|ingress| class::owner(&self.view, settings, ingress));
         let new = Kept {
             owner,
+            moves,
             pools: translation.pools,
             secrets: translation.secrets,
             companions: translation.companions,
@@ -238,16 +238,18 @@ impl Keeper {
 
     fn settle_pool(&mut self, settings: &Settings, source: &PoolSource, now: Instant) {
         let name: Name = source.name().into();
+        let reach = self.reach_of(settings, source);
         let spec = if self.pools.contains_key(source) {
-            pool::spec(&self.view, settings, &self.cluster, source)
+            pool::spec(&self.view, settings, reach, &self.cluster, source)
         } else {
             None
         };
         let endpoints = spec.as_ref().map(Endpoints::of);
         let pool = spec.map(|spec| Body::Pool(Box::new(spec)).digest());
         self.want(Id { kind: Kind::Pool, name }, Source::Pool(source.clone()), pool, now);
-        let copies =
-            if endpoints.is_some() { pool::slices(&self.view, settings, source) } else { Vec::new() };
+        let sliced = settings.reach == Reach::PodIP || self.stands(source) == Some(Endpoints::Slices);
+        let sliced = sliced && endpoints.is_some();
+        let copies = if sliced { pool::slices(&self.view, source) } else { Vec::new() };
         let mut slices = BTreeSet::new();
         for (slice, name, body) in copies {
             let name: Name = name.into();
@@ -261,7 +263,8 @@ impl Keeper {
             self.want(id, Source::NodeSet, None, now);
         }
         if let Some(endpoints) = endpoints {
-            self.needs.insert(source.clone(), Needs { endpoints, slices });
+            let stays = matches!(source, PoolSource::Service(..)) && reach != settings.reach;
+            self.needs.insert(source.clone(), Needs { stays, endpoints, slices });
         }
     }
 
@@ -274,10 +277,12 @@ impl Keeper {
         slice: &Key,
         now: Instant,
     ) {
-        match settings.reach {
-            Reach::PodIP => {
+        match (settings.reach, self.stands(source)) {
+            // It may be able to move now, or has to.
+            (Reach::PodIP, Some(Endpoints::Nodes)) => self.settle_pool(settings, source, now),
+            (Reach::PodIP, _) | (_, Some(Endpoints::Slices)) => {
                 let name: Name = names::slice(&source.name(), &slice.namespace, &slice.name).into();
-                let body = pool::slice(&self.view, settings, source, &slice.name);
+                let body = pool::slice(&self.view, source, &slice.name);
                 let Some(needs) = self.needs.get_mut(source) else { return };
                 if body.is_some() {
                     needs.slices.insert(Arc::clone(&name));
@@ -288,10 +293,10 @@ impl Keeper {
                 let from = Source::Slice(source.clone(), Arc::clone(&slice.name));
                 self.want(id, from, body.map(|body| digest(&body)), now);
             }
-            Reach::NodePort if self.view.services.get(service).is_some_and(|service| service.local) => {
+            _ if self.view.services.get(service).is_some_and(|service| service.local) => {
                 self.settle_pool(settings, source, now);
             }
-            Reach::NodePort | Reach::Gateway => {}
+            _ => {}
         }
     }
 

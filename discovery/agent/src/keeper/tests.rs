@@ -335,7 +335,20 @@ impl World {
     }
 
     fn translated(&self, key: &Key, ingress: &Ingress) -> translate::Translation {
-        translate::ingress(&self.view(), &self.settings, "paris", key, ingress)
+        let load_balancer = Id::new(Kind::LoadBalancer, names::load_balancer(&key.namespace, &key.name));
+        let gateway = match self.there.get(&load_balancer) {
+            Some((Body::LoadBalancer(spec), _)) => {
+                let mut pools = spec.rules.iter().flat_map(|rule| &rule.backends);
+                pools.any(|backend| names::is_ingress_pool(&backend.pool))
+            }
+            _ => false,
+        };
+        let stands = |source: &PoolSource| match self.there.get(&Id::new(Kind::Pool, source.name())) {
+            Some((Body::Pool(spec), _)) => Some(Endpoints::of(spec)),
+            _ => None,
+        };
+        let ways = translate::Ways { gateway, stands: &stands };
+        translate::ingress(&self.view(), &self.settings, ways, "paris", key, ingress)
     }
 }
 
@@ -409,6 +422,7 @@ fn settled(acts: &[Act]) -> (World, Keeper, Instant) {
 
 const CLUSTER_IP: u8 = 0;
 const NODE_PORT: u8 = 1;
+const LOCAL: u8 = 32;
 
 #[test]
 fn nothing_is_written_before_every_list_is_in() {

@@ -15,8 +15,9 @@ use portolan_model::host::HostName;
 use portolan_model::naming;
 
 use super::status::{self, Own};
-use super::{PoolSource, Refusal, pool};
+use super::{PoolSource, Refusal, Ways, pool};
 use crate::names;
+use crate::objects::Endpoints;
 use crate::view::{
     Backend, Ingress, Key, Name, Port, PortRef, Service, ServiceKind, Settings, StatusEntry, View,
 };
@@ -25,6 +26,7 @@ use crate::view::{
 pub(crate) struct Resolver<'a> {
     view: &'a View,
     settings: &'a Settings,
+    ways: Ways<'a>,
     own: Own<'a>,
     key: &'a Key,
     ingress: &'a Ingress,
@@ -44,6 +46,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn new(
         view: &'a View,
         settings: &'a Settings,
+        ways: Ways<'a>,
         own: Own<'a>,
         key: &'a Key,
         ingress: &'a Ingress,
@@ -51,6 +54,7 @@ impl<'a> Resolver<'a> {
         Self {
             view,
             settings,
+            ways,
             own,
             key,
             ingress,
@@ -64,7 +68,7 @@ impl<'a> Resolver<'a> {
 
     /// Whether the cluster's own gateway stands before all backends, and knows only the hosts of the `Ingress`.
     pub(crate) fn behind_gateway(&self) -> bool {
-        self.settings.reach == Reach::Gateway
+        self.ways.gateway
     }
 
     /// The name of the pool of the backend that stands in that field; of a pool that is not there where it leads nowhere.
@@ -140,9 +144,23 @@ impl<'a> Resolver<'a> {
         if let ServiceKind::ExternalName(_) = &service.kind {
             return self.external(key, service, port.number);
         }
-        match self.settings.reach {
-            Reach::NodePort => self.node_port(key, service, port),
-            Reach::PodIP | Reach::Gateway => Ok(PoolSource::Service(key, port.number)),
+        let source = PoolSource::Service(key.clone(), port.number);
+        match (self.settings.reach, (self.ways.stands)(&source)) {
+            (Reach::PodIP, stands) => {
+                if stands == Some(Endpoints::Nodes) && !has_node_port(service, port) {
+                    self.companions.push((key, port.number));
+                }
+                Ok(source)
+            }
+            (Reach::Gateway, Some(Endpoints::Slices)) => Ok(source),
+            (Reach::NodePort, Some(Endpoints::Slices)) => {
+                // It need not wait for a companion.
+                let waiting = self.waiting;
+                let _ = self.node_port(key, service, port);
+                self.waiting = waiting;
+                Ok(source)
+            }
+            (Reach::NodePort | Reach::Gateway, _) => self.node_port(key, service, port),
         }
     }
 
@@ -167,8 +185,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn node_port(&mut self, key: Key, service: &Service, port: &Port) -> Result<PoolSource, Option<u16>> {
-        let own = matches!(service.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer);
-        if own && port.node_port != 0 {
+        if has_node_port(service, port) {
             return Ok(PoolSource::Service(key, port.number));
         }
         if service.selector.is_empty() {
@@ -217,6 +234,11 @@ impl<'a> Resolver<'a> {
     fn refuse(&mut self, reason: &'static str, message: String) {
         self.refusals.push(Refusal::new(reason, message).at(self.place.clone()));
     }
+}
+
+/// Whether a port has a node port of its own.
+pub(crate) fn has_node_port(service: &Service, port: &Port) -> bool {
+    matches!(service.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer) && port.node_port != 0
 }
 
 /// The port of that number or name.

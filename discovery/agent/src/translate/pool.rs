@@ -25,10 +25,11 @@ use crate::view::{
 /// How many endpoints a pool lists.
 const ENDPOINTS: usize = 2048;
 
-/// A pool; nothing where what it comes from is gone.
+/// A pool, reached like that; nothing where what it comes from is gone.
 pub fn spec(
     view: &View,
     settings: &Settings,
+    reach: Reach,
     cluster: &str,
     source: &PoolSource,
 ) -> Option<UpstreamPoolSpec> {
@@ -43,7 +44,7 @@ pub fn spec(
                 return Some(UpstreamPoolSpec { endpoints: Some(vec![endpoint]), ..pool });
             }
             let port = port?;
-            match settings.reach {
+            match reach {
                 Reach::PodIP => {
                     let slices = EndpointSlices { port_name: None };
                     Some(UpstreamPoolSpec { endpoint_slices: Some(slices), ..pool })
@@ -58,10 +59,10 @@ pub fn spec(
     }
 }
 
-/// The slices of a pool with what their copies are called and hold; none where it is not reached by them.
-pub fn slices(view: &View, settings: &Settings, source: &PoolSource) -> Vec<(Name, String, SliceBody)> {
+/// The slices of a pool with what their copies are called and hold; none where it has none of its own.
+pub fn slices(view: &View, source: &PoolSource) -> Vec<(Name, String, SliceBody)> {
     let PoolSource::Service(key, _) = source else { return Vec::new() };
-    let Some(port) = sliced_port(view, settings, source) else { return Vec::new() };
+    let Some(port) = sliced_port(view, source) else { return Vec::new() };
     let pool = source.name();
     let copies = view.slices_of(key).filter_map(|(name, slice)| {
         let body = copy(&pool, slice, port)?;
@@ -71,9 +72,9 @@ pub fn slices(view: &View, settings: &Settings, source: &PoolSource) -> Vec<(Nam
 }
 
 /// The copy of one slice for a pool, if there is to be one.
-pub fn slice(view: &View, settings: &Settings, source: &PoolSource, slice: &Name) -> Option<SliceBody> {
+pub fn slice(view: &View, source: &PoolSource, slice: &Name) -> Option<SliceBody> {
     let PoolSource::Service(key, _) = source else { return None };
-    let port = sliced_port(view, settings, source)?;
+    let port = sliced_port(view, source)?;
     let slice = view.slices.get(&Key { namespace: key.namespace.clone(), name: slice.clone() })?;
     (slice.service == key.name).then(|| copy(&source.name(), slice, port))?
 }
@@ -82,10 +83,10 @@ fn copy(pool: &str, slice: &Slice, port: &Port) -> Option<SliceBody> {
     if slice.endpoints.is_empty() { None } else { SliceBody::of(pool, slice, &port.name) }
 }
 
-/// The port of a pool that is reached by its endpoints.
-fn sliced_port<'a>(view: &'a View, settings: &Settings, source: &PoolSource) -> Option<&'a Port> {
+/// The port of a pool that has slices.
+fn sliced_port<'a>(view: &'a View, source: &PoolSource) -> Option<&'a Port> {
     let PoolSource::Service(key, number) = source else { return None };
-    let service = view.services.get(key).filter(|_| settings.reach == Reach::PodIP)?;
+    let service = view.services.get(key)?;
     if matches!(service.kind, ServiceKind::ExternalName(_)) {
         return None;
     }
@@ -135,8 +136,7 @@ pub fn node_port_of(companion: &Service, port: u16) -> Option<u16> {
 }
 
 fn node_port(view: &View, key: &Key, service: &Service, port: &Port) -> Option<NodePort> {
-    let own = matches!(service.kind, ServiceKind::NodePort | ServiceKind::LoadBalancer);
-    if own && port.node_port != 0 {
+    if backend::has_node_port(service, port) {
         let nodes = service.local.then(|| local_nodes(view, key, &port.name));
         return Some(NodePort { port: port.node_port, nodes });
     }

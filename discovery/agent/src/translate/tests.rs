@@ -119,11 +119,13 @@ impl World {
 
     fn translate(&self, key: &str) -> Translation {
         let key = self::key(key);
-        super::ingress(&self.view, &self.settings, "paris", &key, self.view.ingresses.get(&key).unwrap())
+        let ways = Ways { gateway: self.settings.reach == Reach::Gateway, stands: &|_| None };
+        let ingress = self.view.ingresses.get(&key).unwrap();
+        super::ingress(&self.view, &self.settings, ways, "paris", &key, ingress)
     }
 
     fn pool(&self, source: &PoolSource) -> Option<UpstreamPoolSpec> {
-        pool::spec(&self.view, &self.settings, "paris", source)
+        pool::spec(&self.view, &self.settings, self.settings.reach, "paris", source)
     }
 
     fn refuse_companion(mut self, key: &str, reason: &str) -> Self {

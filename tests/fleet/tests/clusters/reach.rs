@@ -13,7 +13,7 @@ use crate::stage::{LONG, answered, refused, remove};
 /// integrated, and not otherwise.
 pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()> {
     let (lb, address) = (world.kubectl("lb")?, world.address().await?);
-    world.join("lb", json!({"integrated": true})).await?;
+    world.join("lb", json!({"integrated": true, "allowedDomains": [{"suffix": "home.test"}]})).await?;
     world.ready("lb").await?;
     let app = App::new("home").replicas(1);
     lb.apply(&app.manifests()).await?;
@@ -36,6 +36,20 @@ pub(crate) async fn the_lb_cluster_is_its_own_member(world: &World) -> Result<()
     refused(&lb, "Ingress", "home", "EndpointNotAllowed").await?;
     set(&lb, "lb", json!({"integrated": true})).await?;
     world.served(host, "home").await?;
+
+    // A gateway that gives the Ingress no address: what it has goes on, and is followed.
+    let load = Load::start(address, host, "/", 50);
+    set(&lb, "lb", json!({"reach": "Gateway"})).await?;
+    refused(&lb, "Ingress", "home", "NoGatewayAddress").await?;
+    lb.run(&["rollout", "restart", "deployment/home"]).await?;
+    lb.run(&["rollout", "status", "--timeout=60s", "deployment/home"]).await?;
+    lb.apply(&app.clone().host("www.home.test").ingress().to_string()).await?;
+    world.served("www.home.test", "home").await?;
+    // The pod before it is gone by then.
+    pause(Duration::from_secs(7)).await;
+    let report = load.stop().await?;
+    println!("{report}");
+    ensure!(report.failed.is_empty() && report.good > 300, "{report}");
 
     lb.with_input(&["delete", "-f", "-"], &app.manifests()).await?;
     let both = lb.kubeconfig().to_string_lossy();

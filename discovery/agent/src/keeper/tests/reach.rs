@@ -86,7 +86,7 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
         let mut now = Instant::now();
         let (mut world, mut keeper) = (World::default(), keeper());
         for act in [
-            Act::Service(1, Some(NODE_PORT)),
+            Act::Service(1, Some(NODE_PORT | LOCAL)),
             Act::Ingress(0, Some((1, 1, false, true))),
             Act::Slice(1, 0, Some(3)),
             Act::Slice(1, 1, Some(3)),
@@ -106,25 +106,11 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
         for reach in [from, to] {
             let input = world.act(&Act::Reach(reach.min(GATEWAY)));
             keeper.apply(input, now);
-            let until = now + Duration::from_secs(600);
-            while now < until {
-                keeper.settle(now);
-                match keeper.next_write(now) {
-                    Ok(write) => {
-                        // The nodes are refused from the start, the others with the other reach.
-                        let refused = matches!(&write, Write::LoadBalancer(id, _)
-                            if refuses(id) && (reach == to || nodes(id)));
-                        for input in world.write(&mut keeper, write, refused.then_some(Outcome::Refused), now)
-                        {
-                            keeper.apply(input, now);
-                        }
-                    }
-                    Err(at) => now = at.unwrap_or(until).max(now),
-                }
-                if before.is_some() {
-                    assert!(serves(&world), "{what}: {:?}", world.there.keys());
-                }
-            }
+            // The nodes are refused from the start, the others with the other reach.
+            let refused = |id: &Id| refuses(id) && (reach == to || nodes(id));
+            play(&mut world, &mut keeper, &mut now, refused, |world| {
+                assert!(before.is_none() || serves(world), "{what}: {:?}", world.there.keys());
+            });
             assert!(serves(&world), "{what}: {:?}", world.there.keys());
             let leads = named(&world);
             match &before {
@@ -134,16 +120,78 @@ fn what_is_served_does_not_give_way_to_what_is_refused() {
         }
         let refused = !["nothing", "an address of the gateway that is not there"].contains(&what);
         assert_eq!(keeper.refused(now).is_some(), refused, "{what}");
+
+        // What happens in the member cluster is followed all the same, as far as it is not refused itself.
+        let edit = world.act(&Act::Ingress(0, Some((1, 1, true, true))));
+        for input in [world.act(&Act::Slice(1, 0, Some(2))), world.act(&Act::Slice(1, 2, Some(1))), edit] {
+            keeper.apply(input, now);
+            play(&mut world, &mut keeper, &mut now, refuses, |world| {
+                assert!(serves(world), "{what}: {:?}", world.there.keys());
+            });
+        }
+        let Some(Body::LoadBalancer(lb)) = there(&world, Kind::LoadBalancer, "ingress.shop.i0") else {
+            panic!("{what}: it is gone");
+        };
+        assert_eq!(lb.tls.len(), 1, "{what}");
+        let pool = &*lb.rules[0].backends[0].pool;
+        let Some(Body::Pool(spec)) = there(&world, Kind::Pool, pool) else {
+            panic!("{what}: no pool {pool}")
+        };
+        match Endpoints::of(spec) {
+            Endpoints::Pool => assert_eq!(pool, "ingress.shop.i0", "{what}"),
+            Endpoints::Nodes => {
+                assert_eq!(pool, "service.shop.s1.81", "{what}");
+                let nodes = spec.node_port.as_ref().unwrap().nodes.clone();
+                assert_eq!(nodes, Some(vec!["n0".to_owned(), "n1".to_owned()]), "{what}");
+            }
+            Endpoints::Slices => {
+                assert_eq!(pool, "service.shop.s1.81", "{what}");
+                for (key, slice) in &world.slices {
+                    let name = names::slice(pool, &key.namespace, &key.name);
+                    let wanted = crate::objects::SliceBody::of(pool, slice, "http").unwrap();
+                    let found = there(&world, Kind::Slice, &name).map(Body::digest);
+                    let refused = refuses(&Id::new(Kind::Slice, &*name));
+                    assert_eq!(found, (!refused).then(|| digest(&wanted)), "{what}: {name}");
+                }
+            }
+        }
     }
+}
+
+/// Lets time pass, and looks after each write.
+fn play(
+    world: &mut World,
+    keeper: &mut Keeper,
+    now: &mut Instant,
+    refused: impl Fn(&Id) -> bool,
+    look: impl Fn(&World),
+) {
+    let until = *now + Duration::from_secs(600);
+    while *now < until {
+        keeper.settle(*now);
+        match keeper.next_write(*now) {
+            Ok(write) => {
+                let refused = matches!(&write, Write::LoadBalancer(id, _) if refused(id));
+                for input in world.write(keeper, write, refused.then_some(Outcome::Refused), *now) {
+                    keeper.apply(input, *now);
+                }
+            }
+            Err(at) => *now = at.unwrap_or(until).max(*now),
+        }
+        look(world);
+    }
+}
+
+fn there<'w>(world: &'w World, kind: Kind, name: &str) -> Option<&'w Body> {
+    world.there.get(&Id::new(kind, name)).map(|(body, _)| body)
 }
 
 /// Where the endpoints stand of the pools that are named.
 fn named(world: &World) -> Vec<Option<Endpoints>> {
-    let there = |id: &Id| world.there.get(id).map(|(body, _)| body);
-    match there(&Id::new(Kind::LoadBalancer, "ingress.shop.i0")) {
+    match there(world, Kind::LoadBalancer, "ingress.shop.i0") {
         Some(Body::LoadBalancer(lb)) => {
             let backends = lb.rules.iter().flat_map(|rule| &rule.backends);
-            backends.map(|backend| there(&Id::new(Kind::Pool, &*backend.pool)).and_then(leads_to)).collect()
+            backends.map(|backend| there(world, Kind::Pool, &backend.pool).and_then(leads_to)).collect()
         }
         _ => Vec::new(),
     }
@@ -155,18 +203,17 @@ fn leads_to(body: &Body) -> Option<Endpoints> {
 
 /// Whether the pools that are named are there, with something that holds their endpoints.
 fn serves(world: &World) -> bool {
-    let there = |id: &Id| world.there.get(id).map(|(body, _)| body);
-    let Some(Body::LoadBalancer(lb)) = there(&Id::new(Kind::LoadBalancer, "ingress.shop.i0")) else {
+    let Some(Body::LoadBalancer(lb)) = there(world, Kind::LoadBalancer, "ingress.shop.i0") else {
         return false;
     };
     lb.rules.iter().flat_map(|rule| &rule.backends).any(|backend| {
-        let endpoints = there(&Id::new(Kind::Pool, &*backend.pool)).and_then(leads_to);
+        let endpoints = there(world, Kind::Pool, &backend.pool).and_then(leads_to);
         endpoints.is_some_and(|endpoints| match endpoints {
             Endpoints::Slices => world
                 .there
                 .keys()
                 .any(|id| id.kind == Kind::Slice && names::pool_of_slice(&id.name) == backend.pool),
-            Endpoints::Nodes => there(&Id::new(Kind::NodeSet, names::NODE_SET)).is_some(),
+            Endpoints::Nodes => there(world, Kind::NodeSet, names::NODE_SET).is_some(),
             Endpoints::Pool => true,
         })
     })

@@ -332,7 +332,7 @@ fn slices_are_copied_for_the_port_that_is_used() {
         .slice("shop/web-2", "web", ports.clone(), json!([]))
         .slice("shop/web-3", "web", json!([{ "name": "admin", "port": 9090 }]), json!([{ "addresses": ["10.0.0.3"] }]));
     let source = PoolSource::Service(key("shop/web"), 80);
-    let copies = pool::slices(&world.view, &world.settings, &source);
+    let copies = pool::slices(&world.view, &source);
     let [(_, name, body)] = &copies[..] else { panic!("{copies:?}") };
     assert_eq!(*name, names::slice("service.shop.web.80", "shop", "web-1"));
     assert_eq!((&*body.pool, &*body.port_name, body.port), ("service.shop.web.80", "http", 8080));
@@ -347,9 +347,6 @@ fn slices_are_copied_for_the_port_that_is_used() {
     let object = body.clone().object(name);
     let (read, found) = crate::objects::ReadBack::found(&object, &mut Names::default()).unwrap();
     assert_eq!((&*read, found.digest), (&**name, crate::meta::digest(body)));
-
-    let nodes = World { settings: Settings::default(), ..world };
-    assert_eq!(pool::slices(&nodes.view, &nodes.settings, &source), []);
 }
 
 #[test]
