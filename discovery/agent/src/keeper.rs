@@ -242,6 +242,9 @@ impl Keeper {
 
     fn hear_found(&mut self, kind: Kind, change: Change<Name, Found>, now: Instant) {
         let Self { found, lb, synced, view, kept, pools, needs, sources, refused, .. } = self;
+        if let Change::Restart = change {
+            lb.relisted(|id| id.kind == kind);
+        }
         found.apply(kind, change, |id, old, new| {
             if *synced {
                 lb.have(id, new.map(|found| found.digest), new.map_or(0, |found| found.version), now);
@@ -384,11 +387,14 @@ impl Keeper {
 
     /// Says how a write into the LB cluster ended.
     pub fn done_there(&mut self, id: &Id, report: &Report, now: Instant, chance: f64) {
+        let stuck = self.lb.is_stuck(id);
         self.lb.done(id, &report.outcome, now, chance);
         let before = self.refused.get(id).map(|(told, _)| told.clone());
         let why = match &report.outcome {
             Outcome::Refused => Some(("WriteRefused", "refuses")),
             Outcome::Failed => Some(("WriteFailed", "fails to take")),
+            Outcome::Unreachable if stuck => Some(("WriteFailed", "fails to take")),
+            Outcome::Unread => Some(("WriteFailed", "is not given")),
             _ => None,
         };
         match (why, &report.reason) {

@@ -2,7 +2,8 @@
 //!
 //! Pure: time is an argument. An object is written when both differ, and never twice at once; while it waits it takes in further changes
 //! for nothing. Pace: a token bucket for all writes together. A write that was refused, or did not come to what was written, is tried again
-//! rarely, or when something else is wanted; one that did not get through stops all others until one does. What is held is neither written nor deleted.
+//! rarely, or when something else is wanted; one that did not get through stops all others until one does. Those that did not get through before are
+//! tried one at a time, and after all others: what fails because of itself holds up nothing else. What is held is neither written nor deleted.
 //! Cost: logarithmic in what waits; what is as it should be costs a map entry.
 
 use std::collections::{BTreeMap, HashMap};
@@ -49,8 +50,10 @@ pub enum Outcome {
     Void,
     /// The object is another one by now: what was known of it was old.
     Conflict,
-    /// What was to be written is another by now, or could not be read: the API server was not asked.
+    /// What was to be written is another by now: the API server was not asked.
     Late,
+    /// What was to be written could not be read: the API server was not asked.
+    Unread,
     /// The API server does not want it.
     Refused,
     /// The API server is there, but failed.
@@ -107,9 +110,14 @@ pub struct Ledger<K> {
     tokens: f64,
     filled: Option<Instant>,
     in_flight: usize,
+    /// How many of these did not get through before.
+    suspects: usize,
     /// Writes in a row that did not get through, and until when none is tried.
     streak: u32,
     closed_until: Option<Instant>,
+    /// The same of those that did not get through before.
+    suspect_streak: u32,
+    suspects_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,7 +129,11 @@ struct Entry {
     in_flight: bool,
     /// What is, or was last, written; nothing where it is deleted.
     written: Option<u64>,
+    /// The revision that was known then.
+    written_at: u64,
     failures: u32,
+    /// Whether its last write did not get through.
+    suspect: bool,
     /// Whether it was put off, since it may be done later only.
     put_off: bool,
     /// Not before.
@@ -139,8 +151,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             tokens: pace.burst,
             filled: None,
             in_flight: 0,
+            suspects: 0,
             streak: 0,
             closed_until: None,
+            suspect_streak: 0,
+            suspects_until: None,
         }
     }
 
@@ -233,8 +248,12 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
     pub fn next(&mut self, now: Instant, mut may: impl FnMut(&Self, &K, Op) -> May) -> Next<K> {
         self.fill(now);
         let limit = if self.streak > 0 { 1 } else { self.pace.in_flight };
-        if self.in_flight >= limit {
-            return Next::Wait(None);
+        let fresh_may = self.in_flight - self.suspects < limit;
+        let suspect_until = self.suspects_until.filter(|until| *until > now);
+        let alone = self.in_flight == 0 || self.streak == 0 && self.suspects == 0;
+        let suspect_may = alone && suspect_until.is_none();
+        if self.in_flight >= self.pace.in_flight || !fresh_may && !suspect_may {
+            return Next::Wait(suspect_until);
         }
         if let Some(until) = self.closed_until.filter(|until| *until > now) {
             return Next::Wait(self.waiting.first_key_value().map(|((due, _), _)| until.max(*due)));
@@ -244,10 +263,15 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             return Next::Wait(self.waiting.first_key_value().map(|((due, _), _)| (*due).max(now + missing)));
         }
         let due = self.waiting.range(..=(now, u64::MAX));
-        let mut put_off = Vec::new();
-        let found = due.map(|(place, key)| (*place, key)).find_map(|(place, key)| {
-            let op = self.entries.get(key)?.op()?;
+        let (mut put_off, mut suspect) = (Vec::new(), None);
+        let fresh = due.map(|(place, key)| (*place, key)).find_map(|(place, key)| {
+            let entry = self.entries.get(key)?;
+            let op = entry.op()?;
+            if if entry.suspect { !suspect_may || suspect.is_some() } else { !fresh_may } {
+                return None;
+            }
             match may(self, key, op) {
+                May::Now if entry.suspect => suspect = Some((place, key.clone(), op)),
                 May::Now => return Some((place, key.clone(), op)),
                 May::Soon => {}
                 May::Later => put_off.push((place, key.clone())),
@@ -263,9 +287,9 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             }
             self.waiting.insert(later, key);
         }
-        let Some((place, key, op)) = found else {
-            let later = self.waiting.range((now, u64::MAX)..).next();
-            return Next::Wait(later.map(|((due, _), _)| *due));
+        let Some((place, key, op)) = fresh.or(suspect) else {
+            let later = self.waiting.range((now, u64::MAX)..).next().map(|((due, _), _)| *due);
+            return Next::Wait(later.into_iter().chain(suspect_until).min());
         };
         self.waiting.remove(&place);
         self.tokens -= 1.0;
@@ -274,6 +298,8 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             entry.place = None;
             entry.in_flight = true;
             entry.written = entry.wanted();
+            entry.written_at = entry.version;
+            self.suspects += usize::from(entry.suspect);
         }
         Next::Do(key, op)
     }
@@ -283,6 +309,13 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let entry = self.entry(key);
         entry.in_flight = false;
+        let was_suspect = entry.suspect;
+        match outcome {
+            Outcome::Failed | Outcome::Unread | Outcome::Unreachable => entry.suspect = true,
+            Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Late | Outcome::Refused => {
+                entry.suspect = false;
+            }
+        }
         match outcome {
             Outcome::Done(have) => {
                 if have.map(|(digest, _)| digest) == entry.written || entry.wanted() != entry.written {
@@ -294,7 +327,10 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
                     entry.failures = entry.failures.saturating_add(1);
                 }
                 match have {
-                    Some((digest, version)) if *version >= entry.version => {
+                    // Versions go back where a database was restored: then nothing else was heard since.
+                    Some((digest, version))
+                        if *version >= entry.version || entry.version == entry.written_at =>
+                    {
                         entry.have = Some(*digest);
                         entry.version = *version;
                     }
@@ -315,29 +351,44 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
                 entry.not_before = Some(now + wait);
                 entry.failures = entry.failures.saturating_add(1);
             }
-            Outcome::Failed => {
+            Outcome::Failed | Outcome::Unread => {
                 entry.not_before = Some(now + backoff(FAILED, entry.failures, chance));
                 entry.failures = entry.failures.saturating_add(1);
             }
             Outcome::Unreachable => {}
         }
+        self.suspects -= usize::from(was_suspect);
         match outcome {
+            Outcome::Failed | Outcome::Unreachable if was_suspect => {
+                self.suspects_until = Some(now + backoff(UNREACHABLE, self.suspect_streak, chance));
+                self.suspect_streak = self.suspect_streak.saturating_add(1);
+            }
             Outcome::Failed | Outcome::Unreachable => {
                 self.closed_until = Some(now + backoff(UNREACHABLE, self.streak, chance));
                 self.streak = self.streak.saturating_add(1);
             }
             Outcome::Done(_) | Outcome::Conflict | Outcome::Refused => {
-                self.closed_until = None;
-                self.streak = 0;
+                (self.closed_until, self.suspects_until) = (None, None);
+                (self.streak, self.suspect_streak) = (0, 0);
             }
-            Outcome::Void | Outcome::Late => {}
+            Outcome::Void | Outcome::Late | Outcome::Unread => {}
         }
         self.settle(key, now);
     }
 
     /// Another connection: what stood against writing may be over.
     pub fn reopen(&mut self) {
-        self.closed_until = None;
+        (self.closed_until, self.suspects_until) = (None, None);
+    }
+
+    /// All of that kind is listed anew: versions may have gone back, where a database was restored.
+    pub fn relisted(&mut self, of: impl Fn(&K) -> bool) {
+        self.entries.iter_mut().filter(|(key, _)| of(key)).for_each(|(_, entry)| entry.version = 0);
+    }
+
+    /// Whether its last write did not get through, and others did since.
+    pub fn is_stuck(&self, key: &K) -> bool {
+        self.streak == 0 && self.entries.get(key).is_some_and(|entry| entry.suspect)
     }
 
     fn entry(&mut self, key: &K) -> &mut Entry {
@@ -348,7 +399,9 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             place: None,
             in_flight: false,
             written: None,
+            written_at: 0,
             failures: 0,
+            suspect: false,
             put_off: false,
             not_before: None,
         })

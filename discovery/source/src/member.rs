@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 use portolan_api::contract::MEMBER_ANNOTATION;
@@ -31,17 +32,27 @@ pub async fn member_of(client: &Client) -> kube::Result<Option<String>> {
     Ok(namespaces.get_metadata("kube-system").await?.metadata.uid)
 }
 
-/// Whether, by the agent's `Lease` of a `Cluster`, another than `member` is it. A `Lease` that does not say whose it is is nobody's.
-pub fn taken(lease: &Lease, cluster: &str, member: &str, now: Timestamp) -> Option<Taken> {
+/// Whether, by the agent's `Lease` of a `Cluster`, another than `member` is it, silent or not, and when it was heard of last by its own clock. A
+/// `Lease` that does not say whose it is is nobody's.
+pub fn another(lease: &Lease, cluster: &str, member: &str, now: Timestamp) -> Option<(Taken, MicroTime)> {
     let whose = lease.metadata.annotations.as_ref()?.get(MEMBER_ANNOTATION)?;
     let spec = lease.spec.as_ref()?;
-    let heard = now.as_second() - spec.renew_time.as_ref()?.0.as_second();
-    let silent = i64::try_from(SILENT.as_secs()).unwrap_or(i64::MAX);
-    (whose != member && heard < silent).then(|| Taken {
-        cluster: cluster.to_owned(),
-        holder: spec.holder_identity.clone().unwrap_or_default(),
-        heard: heard.max(0),
+    let renewed = spec.renew_time.clone()?;
+    (whose != member).then(|| {
+        let taken = Taken {
+            cluster: cluster.to_owned(),
+            holder: spec.holder_identity.clone().unwrap_or_default(),
+            heard: (now.as_second() - renewed.0.as_second()).max(0),
+        };
+        (taken, renewed)
     })
+}
+
+/// Whether another than `member` is it, and not silent as far as clocks agree.
+pub fn taken(lease: &Lease, cluster: &str, member: &str, now: Timestamp) -> Option<Taken> {
+    let (taken, _) = another(lease, cluster, member, now)?;
+    let heard = u64::try_from(taken.heard).unwrap_or_default();
+    (heard < SILENT.as_secs()).then_some(taken)
 }
 
 #[cfg(test)]

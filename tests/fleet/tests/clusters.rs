@@ -136,6 +136,7 @@ fn main() -> ExitCode {
             rules_are_edited,
             a_thousand_services,
             a_cluster_joins_as_another_and_leaves,
+            of_two_by_one_name_the_first_outlasts_an_outage,
             a_quota_stands_behind_the_limit,
             changes_arrive,
         }

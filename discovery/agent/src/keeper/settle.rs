@@ -31,11 +31,14 @@ struct Work {
 impl Keeper {
     /// Looks again at what was touched.
     pub fn settle(&mut self, now: Instant) {
-        let Some(settings) = self.settings().cloned() else { return };
+        let listed = || self.view.listed() && self.clusters.listed() && self.found.listed();
+        let ready = self.synced || listed();
+        let Some(settings) = self.settings().filter(|_| ready).cloned() else {
+            // Everything is looked at then; it need not be remembered one by one.
+            self.view.take_touched();
+            return self.view.touch_all();
+        };
         if !self.synced {
-            if !self.view.listed() || !self.clusters.listed() || !self.found.listed() {
-                return;
-            }
             self.synced = true;
             self.view.touch_all();
             for (id, found) in self.found.iter() {

@@ -1,3 +1,5 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
 
 const PACE: Pace = Pace { rate: 10.0, burst: 20.0, in_flight: 2, quiet: Duration::from_millis(10) };
@@ -169,12 +171,16 @@ fn an_api_server_that_is_away_is_asked_by_one_write_at_a_time() {
             }
         }
     }
-    // Days later it is back: everything is written at once.
+    // Days later it is back: everything is written, what did not get through one after another.
     ledger.done(&"b", &Outcome::Done(Some((1, 1))), clock.at(now), 1.0);
     assert!(ledger.reachable());
-    let mut rest = [next(&mut ledger, clock.at(now + 10)), next(&mut ledger, clock.at(now + 10))];
-    rest.sort_by_key(|next| format!("{next:?}"));
-    assert_eq!(rest, [Next::Do("a", Op::Apply), Next::Do("c", Op::Apply)]);
+    ledger.want(&"d", Want::Digest(1), clock.at(now), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(now + 10)), Next::Do("d", Op::Apply));
+    let Next::Do(first, Op::Apply) = next(&mut ledger, clock.at(now + 10)) else { panic!("nothing") };
+    assert_eq!(next(&mut ledger, clock.at(now + 10)), Next::Wait(None));
+    ledger.done(&first, &Outcome::Done(Some((1, 2))), clock.at(now + 11), 1.0);
+    let Next::Do(second, Op::Apply) = next(&mut ledger, clock.at(now + 11)) else { panic!("one") };
+    assert_eq!(BTreeSet::from([first, second]), ["a", "c"].into());
 }
 
 #[test]
@@ -270,4 +276,66 @@ fn what_is_not_asked_says_nothing_of_the_api_server() {
     ledger.want(&"late", Want::Nothing, clock.at(220), ZERO);
     assert_eq!(ledger.pending(), 0);
     assert!(ledger.reachable());
+}
+
+/// Regression: objects that a webhook could not take held up all others, for minutes where there were many.
+#[test]
+fn what_fails_because_of_itself_holds_up_nothing_else() {
+    let (mut ledger, clock) = start();
+    let ill = ["i1", "i2", "i3", "i4"];
+    for key in ill {
+        ledger.want(&key, Want::Digest(1), clock.at(0), ZERO);
+    }
+    let mut now = 10_u64;
+    let mut under_way: Vec<(&str, u64)> = Vec::new();
+    let mut longest = 0;
+    let mut tried = BTreeMap::new();
+    while now < 120_000 {
+        if now.is_multiple_of(5000) {
+            let digest = now;
+            ledger.want(&"endpoints", Want::Digest(digest), clock.at(now), ZERO);
+        }
+        // Half of them answer at once, half only after ten seconds.
+        under_way.retain(|(key, end)| {
+            let over = *end <= now;
+            if over {
+                let outcome = if *key == "i1" { Outcome::Failed } else { Outcome::Unreachable };
+                ledger.done(key, &outcome, clock.at(now), 0.5);
+            }
+            !over
+        });
+        while let Next::Do(key, _) = next(&mut ledger, clock.at(now)) {
+            if key == "endpoints" {
+                let Want::Digest(digest) = ledger.wanted(&key) else { panic!("it is wanted") };
+                ledger.done(&key, &Outcome::Done(Some((digest, now))), clock.at(now), 0.5);
+                longest = longest.max(now - digest);
+            } else {
+                *tried.entry(key).or_insert(0) += 1;
+                under_way.push((key, if key < "i3" { now + 5 } else { now + 10_000 }));
+            }
+        }
+        assert!(under_way.len() <= PACE.in_flight, "{under_way:?}");
+        now += 5;
+    }
+    assert!(longest <= 10_500, "{longest} ms at first");
+    // After they failed once, a change waits for none of them.
+    assert!(tried.values().all(|tries| (3..60).contains(tries)), "{tried:?}");
+    assert!(ledger.is_stuck(&"i4") && !ledger.is_stuck(&"endpoints") && ledger.reachable());
+}
+
+/// Regression: where a database was restored, what is written has a lower version than what was known, and was written again without end.
+#[test]
+fn versions_may_go_back() {
+    let (mut ledger, clock) = start();
+    ledger.have(&"a", Some(1), 900, clock.at(0));
+    ledger.want(&"a", Want::Digest(2), clock.at(0), ZERO);
+    assert_eq!(next(&mut ledger, clock.at(10)), Next::Do("a", Op::Apply));
+    ledger.done(&"a", &Outcome::Done(Some((2, 17))), clock.at(20), 0.5);
+    assert_eq!(next(&mut ledger, clock.at(1000)), Next::Wait(None));
+    // What a list says then counts too.
+    ledger.have(&"b", Some(1), 900, clock.at(1000));
+    ledger.want(&"b", Want::Digest(1), clock.at(1000), ZERO);
+    ledger.relisted(|key| *key == "b");
+    ledger.have(&"b", Some(7), 16, clock.at(1010));
+    assert_eq!(next(&mut ledger, clock.at(1100)), Next::Do("b", Op::Apply));
 }

@@ -76,7 +76,7 @@ impl Metrics {
             Outcome::Done(_) | Outcome::Void => 0,
             Outcome::Conflict | Outcome::Late => 1,
             Outcome::Refused => 2,
-            Outcome::Failed | Outcome::Unreachable => 3,
+            Outcome::Failed | Outcome::Unread | Outcome::Unreachable => 3,
         };
         self.with(|state| {
             state.writes[target][usize::from(deletes)][ended] += 1;

@@ -1,7 +1,7 @@
 //! The sign of life in the LB cluster: a `Lease` that says which member cluster it is of, with the agent's version, and with what is refused of
 //! its writes, which nobody would see there otherwise.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -10,17 +10,19 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use portolan_api::contract::{AGENT, MEMBER_ANNOTATION, REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use portolan_source::member::{self, Taken};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::cause;
 use super::credential::Credential;
-use crate::keeper::{CREDENTIAL_REFUSED, Input, LB_CLUSTER_AWAY, Watched};
+use crate::keeper::{CLUSTER_TAKEN, CREDENTIAL_REFUSED, Input, LB_CLUSTER_AWAY, Watched};
 use crate::meta::metadata;
 
 /// How often it is given, and for how long it counts.
 const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
+/// How often it is looked whether another member cluster gives it still.
+const LOOK: Duration = Duration::from_secs(5);
 /// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
 const REFUSALS: u64 = 2;
 /// It is away where it did not answer so often in a row.
@@ -64,13 +66,18 @@ impl Sign {
         }
     }
 
-    /// Gives it until another member cluster does, and says so.
-    pub(super) async fn keep(&self) -> Taken {
+    /// Gives it as soon as no other member cluster does, tells `served` then, and goes on until another does, and says so.
+    pub(super) async fn keep(&self, served: oneshot::Sender<()>) -> Taken {
+        let (mut served, mut rival) = (Some(served), Rival::default());
         let mut failing = false;
         let (mut refusals, mut away) = (0_u64, 0_u64);
         let mut why = String::new();
         loop {
-            let given = timeout(EVERY, self.give()).await;
+            let given = timeout(EVERY, self.give(&mut rival)).await;
+            if !matches!(given, Ok(Ok(_))) {
+                // Nobody could be heard either.
+                rival.renewed = None;
+            }
             match &given {
                 Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
                     (refusals, away) = (refusals + 1, 0)
@@ -87,9 +94,24 @@ impl Sign {
                 };
             }
             self.tell(refusals >= REFUSALS, away >= AWAY, &why).await;
+            let may_not = matches!(&given, Ok(Err(kube::Error::Api(status))) if status.code == 403);
+            if (may_not || matches!(given, Ok(Ok(None))))
+                && let Some(served) = served.take()
+            {
+                self.stand_back(None).await;
+                let _ = served.send(());
+            }
             match given {
                 Ok(Ok(None)) => failing = false,
-                Ok(Ok(Some(taken))) => return taken,
+                Ok(Ok(Some(taken))) if served.is_none() => return taken,
+                Ok(Ok(Some(taken))) => {
+                    if !rival.told {
+                        rival.told = true;
+                        self.stand_back(Some(taken)).await;
+                    }
+                    sleep(LOOK).await;
+                    continue;
+                }
                 // Somebody else wrote it meanwhile: who?
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                     sleep(Duration::from_secs(1)).await;
@@ -129,24 +151,30 @@ impl Sign {
         let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Lease".into() }, why)).await;
     }
 
-    /// Who else gives it, as far as the LB cluster says.
-    pub(super) async fn taken(&self) -> Option<Taken> {
-        let lease = timeout(EVERY, self.leases.get_opt(AGENT)).await.ok()?.ok()??;
-        self.by_another(&lease)
-    }
-
-    fn by_another(&self, lease: &Lease) -> Option<Taken> {
-        member::taken(lease, &self.cluster, self.member.as_deref()?, Timestamp::now())
+    /// Tells people here that another member cluster is served as this one, or is not.
+    async fn stand_back(&self, taken: Option<Taken>) {
+        let why = taken.map(|taken| {
+            let silent = member::SILENT.as_secs();
+            let message =
+                format!("{taken}; nothing is synced from here until that has been silent for {silent} s");
+            tracing::error!("{message}");
+            (CLUSTER_TAKEN.into(), message.into())
+        });
+        let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Cluster".into() }, why)).await;
     }
 
     /// Gives it once, if nobody else does.
-    async fn give(&self) -> kube::Result<Option<Taken>> {
+    async fn give(&self, rival: &mut Rival) -> kube::Result<Option<Taken>> {
         let mut metadata = metadata(AGENT);
         let mut said = None;
         match self.leases.get_opt(AGENT).await {
             Ok(Some(lease)) => {
-                if let Some(taken) = self.by_another(&lease) {
-                    return Ok(Some(taken));
+                let another = |member| member::another(&lease, &self.cluster, member, Timestamp::now());
+                match self.member.as_deref().and_then(another) {
+                    Some((taken, renewed)) if !rival.is_silent(&renewed, Instant::now()) => {
+                        return Ok(Some(taken));
+                    }
+                    _ => {}
                 }
                 metadata.resource_version = lease.metadata.resource_version;
                 said = lease.metadata.annotations.and_then(|mut it| it.remove(REFUSED_ANNOTATION));
@@ -177,6 +205,26 @@ impl Sign {
     }
 }
 
+/// Another member cluster that gives it, as far as it was listened to. Its clock may be any: it is silent if what it says does not change.
+#[derive(Default)]
+struct Rival {
+    renewed: Option<(MicroTime, Instant)>,
+    told: bool,
+}
+
+impl Rival {
+    /// Whether that is all that it said for as long as another may take its place.
+    fn is_silent(&mut self, renewed: &MicroTime, now: Instant) -> bool {
+        match &self.renewed {
+            Some((known, since)) if known == renewed => now.duration_since(*since) >= member::SILENT,
+            _ => {
+                self.renewed = Some((renewed.clone(), now));
+                false
+            }
+        }
+    }
+}
+
 /// Which member cluster this is, asked until there is an answer. Nothing where it may not be known, as by the rights of an older version.
 pub(super) async fn member_of(client: &Client) -> Option<String> {
     loop {
@@ -188,5 +236,26 @@ pub(super) async fn member_of(client: &Client) -> Option<String> {
             }
             Ok(Err(_)) | Err(_) => sleep(Duration::from_secs(1)).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: one that could not renew while the LB cluster was away was taken for silent by the clock, and so was any whose clock was behind.
+    #[test]
+    fn who_says_something_else_is_not_silent() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let said = |text: &str| MicroTime(text.parse().unwrap());
+        let (old, new) = (said("2020-01-01T00:00:00Z"), said("2020-01-01T00:00:10Z"));
+        let mut rival = Rival::default();
+        assert!(!rival.is_silent(&old, at(0)));
+        assert!(!rival.is_silent(&old, at(59)));
+        assert!(!rival.is_silent(&new, at(60)));
+        assert!(!rival.is_silent(&new, at(119)));
+        assert!(rival.is_silent(&new, at(120)));
+        assert!(!rival.is_silent(&old, at(121)), "a clock that was set back");
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use portolan_source::{ApiServer, member, one_line};
-use tokio::sync::{Notify, mpsc, watch};
+use portolan_source::{ApiServer, one_line};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
@@ -18,7 +18,7 @@ use super::figures::{About, Metrics};
 use super::lease::{self, Refused, Sign};
 use super::write::{Clients, Target, write};
 use super::{version, watch as watches};
-use crate::keeper::{CLUSTER_TAKEN, Input, Keeper, MemberId, Watched, Write};
+use crate::keeper::{Input, Keeper, MemberId, Write};
 use crate::ledger::{Outcome, Pace};
 
 /// Inputs on their way: a page of objects, about.
@@ -29,8 +29,6 @@ const BATCH: usize = 256;
 const QUIET: Duration = Duration::from_millis(10);
 /// When an LB cluster that was too old is asked again.
 const TOO_OLD: Duration = Duration::from_secs(60);
-/// How often it is looked whether another member cluster is served in this one's place still.
-const LOOK: Duration = Duration::from_secs(5);
 /// How many refusals are logged.
 const SAID: usize = 100;
 /// How often figures are taken.
@@ -120,28 +118,6 @@ fn here() -> Pace {
     Pace { rate: 20.0, burst: 40.0, in_flight: 4, quiet: QUIET }
 }
 
-/// Waits until no other member cluster is served as this one, and tells people meanwhile.
-async fn alone(sign: &Sign, inputs: &mpsc::Sender<Input>) {
-    let watched = Watched { there: true, kind: "Cluster".into() };
-    let mut told = false;
-    while let Some(taken) = sign.taken().await {
-        if !told {
-            told = true;
-            let silent = member::SILENT.as_secs();
-            let message =
-                format!("{taken}; nothing is synced from here until that has been silent for {silent} s");
-            tracing::error!("{message}");
-            let why = Some((CLUSTER_TAKEN.into(), message.into()));
-            let _ = inputs.send(Input::Watched(watched.clone(), why)).await;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    if told {
-        tracing::info!("the other member cluster is silent: this one is served in its place");
-        let _ = inputs.send(Input::Watched(watched, None)).await;
-    }
-}
-
 /// The first credential that is one.
 async fn first(credentials: &mut watch::Receiver<Option<Credential>>) -> Option<(Credential, Client)> {
     loop {
@@ -202,9 +178,12 @@ impl Session<'_> {
         let sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
         let lost = Arc::clone(&self.lost);
         self.abroad.spawn(async move {
+            let (served, is_served) = oneshot::channel();
             // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old.
-            alone(&sign, &inputs).await;
             let work = async {
+                if is_served.await.is_err() {
+                    return;
+                }
                 while let Err(error) = version::wait(&client, &whose).await {
                     tracing::error!("{error}");
                     tokio::time::sleep(TOO_OLD).await;
@@ -214,7 +193,7 @@ impl Session<'_> {
                 while tasks.join_next().await.is_some() {}
             };
             tokio::select! {
-                taken = sign.keep() => {
+                taken = sign.keep(served) => {
                     tracing::error!("{taken}; this one stands back");
                     lost.notify_one();
                 }
@@ -316,7 +295,9 @@ impl Session<'_> {
                     }
                 }
             }
-            Outcome::Failed | Outcome::Unreachable => tracing::debug!(?target, %reason, "not written"),
+            Outcome::Failed | Outcome::Unread | Outcome::Unreachable => {
+                tracing::debug!(?target, %reason, "not written")
+            }
             Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Late => {}
         }
         let reachable = self.keeper.figures().reachable;

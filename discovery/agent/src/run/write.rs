@@ -71,6 +71,10 @@ pub(super) async fn write(clients: Clients, write: Write) -> (Target, bool, Repo
         }
     };
     let report = match done {
+        Ok(Ok(Outcome::Unread)) => {
+            let reason = Some("the API server of this cluster does not give it".into());
+            Report { outcome: Outcome::Unread, reason }
+        }
         Ok(Ok(outcome)) => Report { outcome, reason: None },
         Ok(Err(error)) => report(&error),
         Err(_) => Report { outcome: Outcome::Unreachable, reason: Some("it does not answer".into()) },
@@ -156,7 +160,7 @@ fn as_told(answer: Option<kube::Result<Option<Secret>>>, content: u64) -> Result
         Some(Ok(None)) => Err(Outcome::Void),
         // The agent may not read it: that takes a person.
         Some(Err(kube::Error::Api(status))) if status.code == 403 => Err(Outcome::Refused),
-        Some(Err(_)) | None => Err(Outcome::Late),
+        Some(Err(_)) | None => Err(Outcome::Unread),
     }
 }
 
@@ -280,9 +284,9 @@ mod tests {
             (Some(Ok(Some(secret("kubernetes.io/tls", "bmV3")))), Err(Outcome::Late)),
             (Some(Ok(Some(secret("Opaque", "a2V5")))), Err(Outcome::Void)),
             (Some(Ok(None)), Err(Outcome::Void)),
-            (Some(Err(error(503))), Err(Outcome::Late)),
+            (Some(Err(error(503))), Err(Outcome::Unread)),
             (Some(Err(error(403))), Err(Outcome::Refused)),
-            (None, Err(Outcome::Late)),
+            (None, Err(Outcome::Unread)),
         ] {
             assert_eq!(as_told(answer, content), expected);
         }

@@ -32,8 +32,8 @@ use super::request::{self, RequestError, Status};
 use super::resource;
 
 /// A server says something about once a minute, if only how far it is, and nothing where nothing happened since it was started: so long
-/// without a word, and the connection may be dead. To go on over another costs next to nothing.
-const SILENCE: Duration = Duration::from_secs(100);
+/// without a word, and the connection may be dead. To go on over another costs next to nothing. Sooner than the connection ends by itself.
+const SILENCE: Duration = Duration::from_secs(90);
 /// A server is to end a watch after so many seconds, and up to a quarter more.
 const WATCH: u64 = 240;
 /// Objects in a page of a list.

@@ -11,7 +11,7 @@ use crate::slow::{RATE, Subject};
 use crate::stage::{LONG, gone, remove};
 use crate::witness::{AGENT, Figures, in_time, leader};
 
-const SECRET: &str = "portolan-agent-credential";
+pub(crate) const SECRET: &str = "portolan-agent-credential";
 /// The shortest that an API server gives.
 const SHORT: Duration = Duration::from_secs(600);
 

@@ -1,13 +1,15 @@
 //! Clusters come, are seen, and go.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use portolan_fleet::{App, Kubectl, Load, Report, World, get, pause};
 use portolan_rig::wait;
 use serde_json::{Value, json};
 
+use crate::agents::SECRET;
 use crate::stage::{LONG, gone, refused, remove};
+use crate::witness::AGENT;
 
 pub(crate) async fn an_operator_sees_the_fleet(world: &World) -> Result<()> {
     let table = world.kubectl("lb")?.run(&["get", "clusters.portolan.dev"]).await?;
@@ -216,6 +218,51 @@ pub(crate) async fn of_two_by_one_name_the_first_is_served(world: &World) -> Res
     let leave = ["leave", "paris", "--member-only", "--member-kubeconfig", &second];
     println!("{}", world.portolan(&leave).await?);
     world.served("first.paris.lb.example.net", "first").await?;
+    remove(&paris, &app).await
+}
+
+/// Whoever is heard of first when the LB cluster is back must not take the place of one that could not be heard.
+pub(crate) async fn of_two_by_one_name_the_first_outlasts_an_outage(world: &World) -> Result<()> {
+    let (lb, paris, tokyo) = (world.kubectl("lb")?, world.kubectl("paris")?, world.kubectl("tokyo")?);
+    let app = App::new("lasting").replicas(1);
+    paris.apply(&app.manifests()).await?;
+    let host = "lasting.paris.lb.example.net";
+    world.served(host, "lasting").await?;
+    // The agent of tokyo with the credential of paris: as one that was made of a backup.
+    let own = tokyo.get(&["secret", SECRET, "-n", AGENT]).await?;
+    let theirs = paris.get(&["secret", SECRET, "-n", AGENT]).await?;
+    let give = async |secret: &Value| {
+        let patch = json!({"data": secret["data"]}).to_string();
+        tokyo.run(&["patch", "secret", SECRET, "-n", AGENT, "--type=merge", "-p", &patch]).await
+    };
+    give(&theirs).await?;
+    wait::until("the second to say that it stands back", LONG, || async {
+        let events = tokyo.get(&["events", "-n", AGENT]).await.ok()?;
+        let mut events = events["items"].as_array()?.iter();
+        events.find(|event| event["reason"] == "ClusterTaken").map(|_| ())
+    })
+    .await?;
+
+    let cluster = world.cluster("lb")?;
+    cluster.kill_api()?;
+    cluster.controllers().kill()?;
+    pause(Duration::from_secs(75)).await;
+    cluster.restart_api().await?;
+    cluster.controllers().restart()?;
+    let whose = async || {
+        let lease = lb.get(&["lease", "portolan-agent", "-n", "tenant-paris"]).await?;
+        anyhow::Ok(lease["metadata"]["annotations"]["portolan.dev/member"].clone())
+    };
+    let paris_is = paris.get(&["namespace", "kube-system"]).await?["metadata"]["uid"].clone();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(30) {
+        ensure!(whose().await? == paris_is, "the second is served in its place");
+        pause(Duration::from_millis(500)).await;
+    }
+    world.served(host, "lasting").await?;
+
+    give(&own).await?;
+    world.ready("tokyo").await?;
     remove(&paris, &app).await
 }
 

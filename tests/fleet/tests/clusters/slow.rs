@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 pub(crate) use crate::agents::{a_cluster_is_away_for_long, a_credential_is_renewed, an_agent_dies};
 pub(crate) use crate::arrival::changes_arrive;
 pub(crate) use crate::health::an_application_falls_ill;
-pub(crate) use crate::join::a_cluster_joins_as_another_and_leaves;
+pub(crate) use crate::join::{
+    a_cluster_joins_as_another_and_leaves, of_two_by_one_name_the_first_outlasts_an_outage,
+};
 pub(crate) use crate::large::a_thousand_services;
 pub(crate) use crate::nodes::{
     a_link_is_cut, a_node_is_cordoned_and_one_dies, a_node_is_not_ready, nodes_come_and_go,
