@@ -446,6 +446,11 @@ impl Keeper {
         })
     }
 
+    /// Whether the LB cluster takes the credential no more.
+    pub fn is_credential_refused(&self) -> bool {
+        self.unwatched.values().any(|((reason, _), _)| **reason == *CREDENTIAL_REFUSED)
+    }
+
     /// Says how a write into the member cluster ended.
     pub fn done_here(&mut self, id: &MemberId, report: &Report, now: Instant, chance: f64) {
         self.member.done(id, &report.outcome, now, chance);

@@ -45,6 +45,8 @@ const BURST: u32 = 200;
 const TICK: Duration = Duration::from_secs(1);
 /// Between two looks for `Lease`s that nobody renews any more.
 const SWEEP: Duration = Duration::from_secs(60);
+/// Between two tries to give the Service its ports.
+const PORTS: Duration = Duration::from_secs(10);
 
 /// What the controller works with.
 pub struct Options {
@@ -93,6 +95,8 @@ struct Controller {
     provisioning: Option<AbortHandle>,
     /// The ports that the Service has, while it is there.
     ports: Option<Vec<ServicePort>>,
+    /// The ports that were asked for last, and when.
+    ports_asked: Option<(Vec<ServicePort>, Instant)>,
     swept: Instant,
 }
 
@@ -126,6 +130,7 @@ impl Controller {
             duties: JoinSet::new(),
             provisioning: None,
             ports: None,
+            ports_asked: None,
             swept: now,
         }
     }
@@ -317,10 +322,15 @@ impl Controller {
         let now = Instant::now();
         self.ledger.tick(now);
         self.options.figures.set_alive(self.ledger.replicas_alive(now), self.ledger.agent_figures(now));
-        // Told again by the watch once written; until then the same is written at most once a second.
+        // Told again by the watch once written; until then the same is written now and then.
         let wanted =
             self.ports.as_ref().and_then(|now| ports::wanted(&self.compiler.plan().proxy.listeners, now));
-        if leads && let Some(wanted) = wanted {
+        let asked = |wanted: &Vec<ServicePort>| {
+            let asked = self.ports_asked.as_ref().filter(|(ports, _)| ports == wanted);
+            asked.is_some_and(|(_, at)| now.saturating_duration_since(*at) < PORTS)
+        };
+        if leads && let Some(wanted) = wanted.filter(|wanted| !asked(wanted)) {
+            self.ports_asked = Some((wanted.clone(), now));
             let services = Api::<Service>::namespaced(self.options.client.clone(), &self.options.system);
             self.duties.spawn(set_ports(services, wanted));
         }

@@ -37,8 +37,6 @@ pub use self::url::{Url, UrlError};
 use crate::refusal::Refusal;
 use crate::version::{TooOld, check_member};
 
-/// Opening a connection takes no longer.
-const CONNECT: Duration = Duration::from_secs(10);
 /// Who applies manifests in member clusters.
 const MANAGER: &str = "portolan-join";
 
@@ -133,17 +131,15 @@ impl Server {
         &self.url
     }
 
-    /// The one that a kubeconfig says; without, that of `$KUBECONFIG` or `~/.kube/config`. rustls' process-wide provider has to be
-    /// installed.
+    /// The one that a kubeconfig says; without, that of `$KUBECONFIG` or `~/.kube/config`.
     pub async fn of(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Self, JoinError> {
         let wrong = |error| JoinError::Kubeconfig(kubeconfig.clone(), Box::new(error));
         let read = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
         let authority = credential::authority(&read, context.as_deref());
         let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-        let mut config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
-        config.connect_timeout = Some(CONNECT);
+        let config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        match Client::try_from(config) {
+        match portolan_source::client(config) {
             Ok(client) => Ok(Self { client, url, authority }),
             Err(error) => Err(JoinError::Connect(url, error.into())),
         }

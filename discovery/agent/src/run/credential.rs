@@ -88,10 +88,17 @@ impl Credential {
         portolan_source::client(config).map_err(|error| unusable(error.into()))
     }
 
+    /// Whether it is for the same place, by a token that was given before the other one's.
+    pub(super) fn is_older(&self, than: &Self) -> bool {
+        let given = |it: &Self| it.claims().map(|claims| claims.iat);
+        self.same_place(than)
+            && self.ca == than.ca
+            && given(self).zip(given(than)).is_some_and(|(own, other)| own < other)
+    }
+
     /// When it had better be renewed, and when it ends; nothing where the token does not say.
     pub(super) fn term(&self) -> Option<Term> {
-        let claims = self.token.split('.').nth(1)?;
-        let claims: Claims = serde_json::from_slice(&base64url(claims)?).ok()?;
+        let claims = self.claims()?;
         let seventh = claims.exp.checked_sub(claims.iat)? / 7;
         let at = |seconds: i64| Timestamp::from_second(seconds).ok();
         Some(Term {
@@ -99,6 +106,11 @@ impl Credential {
             end: at(claims.exp)?,
             seventh: Duration::from_secs(u64::try_from(seventh).ok()?),
         })
+    }
+
+    fn claims(&self) -> Option<Claims> {
+        let claims = self.token.split('.').nth(1)?;
+        serde_json::from_slice(&base64url(claims)?).ok()
     }
 }
 
@@ -129,6 +141,13 @@ impl Renewal {
     /// For a token that is held from now on.
     pub(super) fn of(term: Option<Term>, now: Instant) -> Self {
         Self { term, since: now, not_before: now }
+    }
+
+    /// It is time, as soon as it may be.
+    pub(super) fn hurry(&mut self) {
+        if let Some(term) = &mut self.term {
+            term.renew = Timestamp::UNIX_EPOCH;
+        }
     }
 
     /// Another token is held from now on.
@@ -264,6 +283,29 @@ mod tests {
         for odd in ["", "x", "a.b.c", "a.e30.c", "a.eyJpYXQiOjF9.c", "a.eyJpYXQiOjksImV4cCI6MX0.c"] {
             assert_eq!(credential(&format!("t{odd}")).term(), None, "{odd}");
         }
+    }
+
+    /// Regression: a saved output of `portolan join` that was applied again took the place of a token that was good for longer.
+    #[test]
+    fn a_token_that_was_given_before_is_older() {
+        let (old, new, short) = (
+            credential("e30.eyJpYXQiOjEwMDAsImV4cCI6OTAwMH0.c2ln"),
+            credential("e30.eyJpYXQiOjIwMDAsImV4cCI6OTAwMH0.c2ln"),
+            credential("e30.eyJpYXQiOjMwMDAsImV4cCI6MzYwMH0.c2ln"),
+        );
+        assert!(old.is_older(&new) && old.is_older(&short));
+        assert!(!new.is_older(&old) && !new.is_older(&new) && !short.is_older(&old));
+        let elsewhere = Credential { cluster: "tokyo".to_owned(), ..new.clone() };
+        assert!(!old.is_older(&elsewhere) && !credential("x").is_older(&new));
+
+        let start = Instant::now();
+        let mut renewal = Renewal::of(new.term(), start);
+        let given = Timestamp::from_second(2000).unwrap();
+        assert!(!renewal.is_due(given, start));
+        renewal.hurry();
+        assert!(renewal.is_due(given, start));
+        renewal.done(start);
+        assert!(!renewal.is_due(given, start), "not one after another");
     }
 
     /// Regression: a clock that was ahead by a seventh of a token's time had one asked for every second, and all watches begun anew; one that was

@@ -227,8 +227,14 @@ impl Rival {
 
 /// Which member cluster this is, asked until there is an answer. Nothing where it may not be known, as by the rights of an older version.
 pub(super) async fn member_of(client: &Client) -> Option<String> {
+    let mut told = false;
     loop {
-        match timeout(EVERY, member::member_of(client)).await {
+        let found = timeout(EVERY, member::member_of(client)).await;
+        if !matches!(found, Ok(Ok(_))) && !told {
+            told = true;
+            tracing::warn!("the API server of the member cluster does not say which cluster this is yet");
+        }
+        match found {
             Ok(Ok(found)) => return found,
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => {
                 tracing::warn!(error = %status.message, "which cluster this is cannot be known; another that joins by its name is not noticed");

@@ -29,6 +29,8 @@ const BATCH: usize = 256;
 const QUIET: Duration = Duration::from_millis(10);
 /// When an LB cluster that was too old is asked again.
 const TOO_OLD: Duration = Duration::from_secs(60);
+/// The pause after a mistake in this program.
+const BROKEN: Duration = Duration::from_secs(10);
 /// How many refusals are logged.
 const SAID: usize = 100;
 /// How often figures are taken.
@@ -76,11 +78,13 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 Some(input) => session.hear(input, &mut heard),
                 None => return,
             },
-            Some(done) = session.writes.join_next() => {
-                if let Ok((target, deletes, report)) = done {
-                    session.done(&target, deletes, &report);
-                }
-            }
+            Some(done) = session.writes.join_next() => match done {
+                Ok((target, deletes, report)) => session.done(&target, deletes, &report),
+                Err(error) => return broken(&error).await,
+            },
+            Some(ended) = background.join_next() => if let Err(error) = ended {
+                return broken(&error).await;
+            },
             Some(_) = session.told.join_next() => {}
             Some(renewed) = session.renewing.join_next() => {
                 if let Ok(renewed) = renewed {
@@ -93,6 +97,11 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 }
                 let new = credentials.borrow_and_update().clone();
                 let Some(new) = new.filter(|new| *new != session.credential) else { continue };
+                if new.is_older(&session.credential) && !session.keeper.is_credential_refused() {
+                    tracing::warn!("the Secret has a token again that is older than the one in use: it is replaced by a new one");
+                    session.renewal.hurry();
+                    continue;
+                }
                 if !new.same_place(&session.credential) {
                     let (old, new) = (&session.credential, &new);
                     tracing::warn!(
@@ -108,6 +117,12 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
             _ = tick.tick() => session.look(),
         }
     }
+}
+
+/// A task of the session panicked: it begins anew, but not without end.
+async fn broken(error: &tokio::task::JoinError) {
+    tracing::error!(%error, "a mistake in this program: beginning anew; please report what was printed before");
+    tokio::time::sleep(BROKEN).await;
 }
 
 fn there(options: &Options) -> Pace {
@@ -147,7 +162,7 @@ struct Session<'a> {
     inputs: mpsc::Sender<Input>,
     /// Which member cluster this is, if that is known.
     member: Option<String>,
-    /// Told where another member cluster is served as this one.
+    /// Told where another member cluster is served as this one, or nothing is watched any more.
     lost: Arc<Notify>,
     /// What runs with the client of the LB cluster, and ends with it.
     abroad: JoinSet<()>,
@@ -190,14 +205,18 @@ impl Session<'_> {
                 }
                 let mut tasks = JoinSet::new();
                 watches::load_balancer(&client, &credential, &inputs, &mut tasks);
-                while tasks.join_next().await.is_some() {}
+                while let Some(ended) = tasks.join_next().await {
+                    if let Err(error) = ended {
+                        return broken(&error).await;
+                    }
+                }
             };
             tokio::select! {
                 taken = sign.keep(served) => {
                     tracing::error!("{taken}; this one stands back");
                     lost.notify_one();
                 }
-                () = work => {}
+                () = work => lost.notify_one(),
             }
         });
         let term = self.credential.term();

@@ -226,6 +226,12 @@ impl Ledger {
                 counted.refused += usize::from(agent.refused.as_deref().is_some_and(|it| !it.is_empty()));
             }
         }
+        if self.agents_listed {
+            // Their sign of life is gone, as with a namespace that was deleted: nobody hears of them any more.
+            let clusters = self.known.of_kind(Kind::Cluster).filter_map(|id| Some((id, self.known.get(id)?)));
+            let lost = clusters.filter(|(id, entry)| was_seen(entry) && self.agents.get(&id.name).is_none());
+            counted.silent += lost.count();
+        }
         counted
     }
 
@@ -389,9 +395,8 @@ impl Ledger {
         {
             return Said { kind: "Ready", ..condition };
         }
-        let seen_before = entry.standing.agent.as_ref().is_some_and(|agent| agent.last_seen.is_some());
         let (holds, reason, message) = match self.agents.get(cluster) {
-            None if !seen_before => (
+            None if !was_seen(entry) => (
                 false,
                 "NeverJoined",
                 format!(
@@ -441,6 +446,11 @@ impl Ledger {
         };
         Some(AgentStatus { version: agent.version.clone(), last_seen: Some(last_seen) })
     }
+}
+
+/// Whether the agent of a `Cluster` was ever heard of, as its status says.
+fn was_seen(entry: &Entry) -> bool {
+    entry.standing.agent.as_ref().is_some_and(|agent| agent.last_seen.is_some())
 }
 
 /// Whether a sign of life is so much later than the one that is written.

@@ -334,16 +334,23 @@ fn an_agent_whose_namespace_was_deleted_has_to_join_again() {
     world.agent("1.0");
     world.pass(6, u64::MAX);
     let message = |world: &World| world.objects[&paris]["status"]["conditions"][3]["message"].to_string();
+    let counted = |world: &World| {
+        let figures = world.ledger.agent_figures(world.now());
+        (figures.alive, figures.silent)
+    };
+    assert_eq!(counted(&world), (1, 0));
     world.ledger.agent_gone(&"paris".into(), world.now());
     world.pass(6, u64::MAX);
     assert_eq!(world.conditions(&paris)[3], "Ready=False AgentSilent@1");
     assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
+    assert_eq!(counted(&world), (0, 1), "an alert is to tell of it");
     // The controller has made it anew, with a `Lease` that nobody renews.
     let mut lease = world.lease(VERSION_ANNOTATION, "1.0");
     lease.spec = None;
     world.ledger.agent(&"paris".into(), &lease, world.now(), world.clock());
     world.pass(6, u64::MAX);
     assert!(message(&world).contains("portolan join paris"), "{}", message(&world));
+    assert_eq!(counted(&world), (0, 1));
     world.agent("1.0");
     world.pass(6, u64::MAX);
     assert_eq!(world.conditions(&paris)[3], "Ready=True Connected@1");
