@@ -3,7 +3,7 @@
 //! Pure: time is an argument. An object is written when both differ, and never twice at once; while it waits it takes in further changes
 //! for nothing. Pace: a token bucket for all writes together. A write that was refused, or did not come to what was written, is tried again
 //! rarely, or when something else is wanted; one that did not get through stops all others until one does. Those that did not get through before are
-//! tried one at a time, and after all others: what fails because of itself holds up nothing else. What is held is neither written nor deleted.
+//! tried one at a time, beside all others: what fails because of itself holds up nothing else. What is held is neither written nor deleted.
 //! Cost: logarithmic in what waits; what is as it should be costs a map entry.
 
 use std::collections::{BTreeMap, HashMap};
@@ -267,7 +267,8 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
         let fresh = due.map(|(place, key)| (*place, key)).find_map(|(place, key)| {
             let entry = self.entries.get(key)?;
             let op = entry.op()?;
-            if if entry.suspect { !suspect_may || suspect.is_some() } else { !fresh_may } {
+            let free = if entry.suspect { suspect_may && suspect.is_none() } else { fresh_may };
+            if !free {
                 return None;
             }
             match may(self, key, op) {
@@ -287,7 +288,7 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             }
             self.waiting.insert(later, key);
         }
-        let Some((place, key, op)) = fresh.or(suspect) else {
+        let Some((place, key, op)) = suspect.or(fresh) else {
             let later = self.waiting.range((now, u64::MAX)..).next().map(|((due, _), _)| *due);
             return Next::Wait(later.into_iter().chain(suspect_until).min());
         };
@@ -307,15 +308,11 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
     /// Says how a write ended; `chance`, between 0 and 1, spreads what is tried again.
     pub fn done(&mut self, key: &K, outcome: &Outcome, now: Instant, chance: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        let others_get_through = self.streak == 0;
         let entry = self.entry(key);
         entry.in_flight = false;
         let was_suspect = entry.suspect;
-        match outcome {
-            Outcome::Failed | Outcome::Unread | Outcome::Unreachable => entry.suspect = true,
-            Outcome::Done(_) | Outcome::Void | Outcome::Conflict | Outcome::Late | Outcome::Refused => {
-                entry.suspect = false;
-            }
-        }
+        entry.suspect = matches!(outcome, Outcome::Failed | Outcome::Unread | Outcome::Unreachable);
         match outcome {
             Outcome::Done(have) => {
                 if have.map(|(digest, _)| digest) == entry.written || entry.wanted() != entry.written {
@@ -353,6 +350,10 @@ impl<K: Clone + Eq + Hash> Ledger<K> {
             }
             Outcome::Failed | Outcome::Unread => {
                 entry.not_before = Some(now + backoff(FAILED, entry.failures, chance));
+                entry.failures = entry.failures.saturating_add(1);
+            }
+            // What needs it had better not wait.
+            Outcome::Unreachable if was_suspect && others_get_through => {
                 entry.failures = entry.failures.saturating_add(1);
             }
             Outcome::Unreachable => {}

@@ -37,6 +37,10 @@ pub use self::url::{Url, UrlError};
 use crate::refusal::Refusal;
 use crate::version::{TooOld, check_member};
 
+/// Opening a connection takes no longer.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Nor does an answer.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Who applies manifests in member clusters.
 const MANAGER: &str = "portolan-join";
 
@@ -137,9 +141,12 @@ impl Server {
         let read = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(wrong)?;
         let authority = credential::authority(&read, context.as_deref());
         let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
+        let mut config = Config::from_custom_kubeconfig(read, &options).await.map_err(wrong)?;
+        // The library's client tries again what a busy server refuses.
+        config.connect_timeout = Some(CONNECT);
+        (config.read_timeout, config.reset_reader_on_write) = (Some(ANSWER), true);
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        match portolan_source::client(config) {
+        match Client::try_from(config) {
             Ok(client) => Ok(Self { client, url, authority }),
             Err(error) => Err(JoinError::Connect(url, error.into())),
         }

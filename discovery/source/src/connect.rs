@@ -19,9 +19,7 @@ use tower::{BoxError, ServiceBuilder};
 const CONNECT: Duration = Duration::from_secs(5);
 /// How often the other end of a connection is asked for a sign of life while nothing is said over it.
 const ALIVE: Duration = Duration::from_secs(5);
-/// How often in vain before it counts as dead.
-const TRIES: u32 = 3;
-/// How long it may take to acknowledge what it was sent.
+/// How long it may take to give one, or to acknowledge what it was sent.
 const DEAD: Duration = Duration::from_secs(20);
 /// How long it may say nothing though it is alive. On a watch it says something about once a minute, if only how far it is.
 const SILENT: Duration = Duration::from_secs(100);
@@ -99,13 +97,16 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
 }
 
 fn client_of(config: Config, silent: Duration) -> Result<Client, kube::Error> {
-    // The library's own refuses what is not supported, such as a proxy, and installs rustls' provider where there is none.
-    Client::try_from(config.clone())?;
+    // The library's own client refuses a proxy, which is not supported, and installs rustls' provider where there is none.
+    let mut plain = Config::new(config.cluster_url.clone());
+    plain.proxy_url.clone_from(&config.proxy_url);
+    Client::try_from(plain)?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
+    // Of several addresses each gets its part.
+    tcp.set_connect_timeout(Some(CONNECT));
     tcp.set_keepalive(Some(ALIVE));
     tcp.set_keepalive_interval(Some(ALIVE));
-    tcp.set_keepalive_retries(Some(TRIES));
     tcp.set_tcp_user_timeout(Some(DEAD));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(Some(CONNECT));

@@ -48,7 +48,7 @@ impl Keeper {
     pub(super) fn reach_of(&self, settings: &Settings, source: &PoolSource) -> Reach {
         let by_nodes = || pool::spec(&self.view, settings, Reach::NodePort, &self.cluster, source).is_some();
         match (settings.reach, self.stands(source)) {
-            (Reach::PodIP, Some(Endpoints::Nodes)) if by_nodes() && !self.has_slices(source, true) => {
+            (Reach::PodIP, Some(Endpoints::Nodes)) if by_nodes() && !self.has_slices(source) => {
                 Reach::NodePort
             }
             (Reach::NodePort, Some(Endpoints::Slices)) if !by_nodes() || !self.has_nodes() => Reach::PodIP,
@@ -65,7 +65,7 @@ impl Keeper {
     /// Whether a pool is there with something that holds its endpoints.
     fn serves(&self, source: &PoolSource) -> bool {
         match self.stands(source) {
-            Some(Endpoints::Slices) => self.has_slices(source, false),
+            Some(Endpoints::Slices) => self.has_slices(source),
             Some(Endpoints::Nodes) => self.has_nodes(),
             Some(Endpoints::Pool) => true,
             None => false,
@@ -76,10 +76,10 @@ impl Keeper {
         self.found.get(&Id::new(Kind::NodeSet, names::NODE_SET)).is_some()
     }
 
-    /// Whether any copy of its slices is there; `or_none` if there is none to be.
-    fn has_slices(&self, source: &PoolSource, or_none: bool) -> bool {
+    /// Whether any copy of its slices is there, or there is none to be.
+    fn has_slices(&self, source: &PoolSource) -> bool {
         let copies = pool::slices(&self.view, source);
-        (or_none && copies.is_empty())
+        copies.is_empty()
             || copies.into_iter().any(|(_, name, _)| self.found.get(&Id::new(Kind::Slice, name)).is_some())
     }
 }

@@ -54,6 +54,8 @@ impl Keeper {
         let mut work = Work { services: touched.services, secrets: touched.secrets, ..Work::default() };
         if touched.all {
             work.pools.extend(self.pools.keys().cloned());
+            work.secrets.extend(self.secrets.keys().cloned());
+            work.companions.extend(self.companions.keys().cloned());
             let services = self.view.services.iter();
             work.services
                 .extend(services.filter(|(_, it)| it.companion.is_some()).map(|(key, _)| key.clone()));

@@ -27,6 +27,8 @@ enum Act {
     Secret(u8, Option<u64>),
     Node(u8, Option<bool>),
     Reach(u8),
+    /// The `Cluster` is deleted, or made anew.
+    Cluster(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -39,6 +41,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..2u8, prop::option::weighted(0.7, 1..4u64)).prop_map(|(name, it)| Act::Secret(name, it)),
         1 => (0..3u8, prop::option::weighted(0.8, any::<bool>())).prop_map(|(name, it)| Act::Node(name, it)),
         1 => (0..3u8).prop_map(Act::Reach),
+        1 => any::<bool>().prop_map(Act::Cluster),
     ]
 }
 
@@ -133,6 +136,8 @@ struct World {
     next_port: u16,
     writes: usize,
     refused_companion: bool,
+    /// Whether the `Cluster` is.
+    gone: bool,
 }
 
 impl World {
@@ -179,7 +184,15 @@ impl World {
             }
             Act::Reach(reach) => {
                 self.settings.reach = [Reach::NodePort, Reach::PodIP, Reach::Gateway][usize::from(*reach)];
-                Input::Cluster(Change::Put("paris".into(), self.settings.clone()))
+                self.act(&Act::Cluster(true))
+            }
+            Act::Cluster(there) => {
+                self.gone = !there;
+                Input::Cluster(if *there {
+                    Change::Put("paris".into(), self.settings.clone())
+                } else {
+                    Change::Gone("paris".into())
+                })
             }
         }
     }
@@ -193,7 +206,7 @@ impl World {
             let put = map.iter().map(|(key, value)| input(Change::Put(key.clone(), value.clone())));
             std::iter::once(input(Change::Restart)).chain(put).chain([input(Change::Listed)]).collect()
         }
-        let clusters = [("paris".into(), self.settings.clone())].into();
+        let clusters = [("paris".into(), self.settings.clone())].into_iter().filter(|_| !self.gone).collect();
         let mut lists = list(&self.services, Input::Service);
         lists.extend(list(&self.ingresses, |change| Input::Ingress(change, Some("1".into()))));
         lists.extend(list(&self.slices, Input::Slice));

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use portolan_api::contract::{AGENT, MEMBER_ANNOTATION, REFUSED_ANNOTATION, VERSION_ANNOTATION};
 use portolan_source::member::{self, Taken};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::cause;
@@ -23,7 +23,10 @@ const EVERY: Duration = Duration::from_secs(10);
 const LASTS: i32 = 30;
 /// How often it is looked whether another member cluster gives it still.
 const LOOK: Duration = Duration::from_secs(5);
-/// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
+/// After somebody else wrote it meanwhile.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The credential is no good, or its rights are not there, where it was refused so often in a row: an API server that is ill, or has just started,
+/// refuses it now and then.
 const REFUSALS: u64 = 2;
 /// It is away where it did not answer so often in a row.
 const AWAY: u64 = 3;
@@ -41,6 +44,30 @@ pub(super) struct Sign {
     refused: watch::Receiver<Option<Refused>>,
     /// Where it is told that nothing gets there.
     inputs: mpsc::Sender<Input>,
+    tries: Tries,
+    rival: Rival,
+}
+
+/// How often in a row it was not given, for what cause.
+#[derive(Default)]
+struct Tries {
+    /// With 401.
+    refused: u64,
+    /// With 403.
+    forbidden: u64,
+    /// Without an answer, or with 5xx; and why, once that is told.
+    away: u64,
+    why: String,
+    /// Whether the log has it.
+    told: bool,
+}
+
+/// How a try ended.
+enum Try {
+    Given,
+    Another(Taken),
+    Conflict,
+    Failed,
 }
 
 /// What the LB cluster refuses, if anything.
@@ -63,78 +90,95 @@ impl Sign {
             member,
             refused,
             inputs,
+            tries: Tries::default(),
+            rival: Rival::default(),
         }
     }
 
-    /// Gives it as soon as no other member cluster does, tells `served` then, and goes on until another does, and says so.
-    pub(super) async fn keep(&self, served: oneshot::Sender<()>) -> Taken {
-        let (mut served, mut rival) = (Some(served), Rival::default());
-        let mut failing = false;
-        let (mut refusals, mut away) = (0_u64, 0_u64);
-        let mut why = String::new();
+    /// Waits until no other member cluster gives it, and gives it. Where this one `was_served` before, another is served in its place, and that is
+    /// the answer.
+    pub(super) async fn take(&mut self, was_served: bool) -> Option<Taken> {
+        let mut told = false;
         loop {
-            let given = timeout(EVERY, self.give(&mut rival)).await;
-            if !matches!(given, Ok(Ok(_))) {
-                // Nobody could be heard either.
-                rival.renewed = None;
-            }
-            match &given {
-                Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
-                    (refusals, away) = (refusals + 1, 0)
-                }
-                Ok(Err(kube::Error::Api(status))) if status.code >= 500 => (refusals, away) = (0, away + 1),
-                Ok(Ok(_) | Err(kube::Error::Api(_))) => (refusals, away) = (0, 0),
-                Ok(Err(_)) | Err(_) => (refusals, away) = (0, away + 1),
-            }
-            if away == AWAY {
-                // The first one stands: each that differs would be another event.
-                why = match &given {
-                    Ok(Err(error)) => cause(error),
-                    _ => "no answer".to_owned(),
-                };
-            }
-            self.tell(refusals >= REFUSALS, away >= AWAY, &why).await;
-            let may_not = matches!(&given, Ok(Err(kube::Error::Api(status))) if status.code == 403);
-            if (may_not || matches!(given, Ok(Ok(None))))
-                && let Some(served) = served.take()
-            {
-                self.stand_back(None).await;
-                let _ = served.send(());
-            }
-            match given {
-                Ok(Ok(None)) => failing = false,
-                Ok(Ok(Some(taken))) if served.is_none() => return taken,
-                Ok(Ok(Some(taken))) => {
-                    if !rival.told {
-                        rival.told = true;
-                        self.stand_back(Some(taken)).await;
+            let pause = match self.attempt().await {
+                Try::Given => break,
+                Try::Another(taken) if was_served => return Some(taken),
+                Try::Another(taken) => {
+                    if !told {
+                        told = true;
+                        self.tell_taken(Some(taken)).await;
                     }
-                    sleep(LOOK).await;
-                    continue;
+                    LOOK
                 }
-                // Somebody else wrote it meanwhile: who?
-                Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                    sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-                Ok(Err(error)) if !failing => {
-                    failing = true;
-                    let (server, error) = (&self.server, cause(&error));
-                    tracing::warn!(%server, %error, "no sign of life can be given in the LB cluster");
-                }
-                Err(_) if !failing => {
-                    failing = true;
-                    tracing::warn!(server = %self.server, "no sign of life can be given in the LB cluster: it does not answer");
-                }
-                _ => {}
-            }
-            sleep(EVERY).await;
+                Try::Conflict => AGAIN,
+                // An LB cluster with the rights of an older version.
+                Try::Failed if self.tries.forbidden >= REFUSALS && !told => break,
+                Try::Failed => LOOK,
+            };
+            sleep(pause).await;
         }
+        self.tell_taken(None).await;
+        None
+    }
+
+    /// Gives it on until another member cluster does.
+    pub(super) async fn keep(&mut self) -> Taken {
+        let mut pause = EVERY;
+        loop {
+            sleep(pause).await;
+            pause = match self.attempt().await {
+                Try::Another(taken) => return taken,
+                Try::Conflict => AGAIN,
+                Try::Given | Try::Failed => EVERY,
+            };
+        }
+    }
+
+    async fn attempt(&mut self) -> Try {
+        let may_not = self.tries.forbidden >= REFUSALS;
+        let given = match timeout(EVERY, self.give(may_not)).await {
+            Ok(given) => given.map_err(Some),
+            Err(_) => Err(None),
+        };
+        let error = match given {
+            Ok(taken) => {
+                self.tries = Tries::default();
+                self.tell(false, false).await;
+                return taken.map_or(Try::Given, Try::Another);
+            }
+            Err(error) => error,
+        };
+        // Nobody could be heard either.
+        self.rival = Rival::default();
+        let tries = &mut self.tries;
+        let code = match &error {
+            Some(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        };
+        tries.refused = if code == Some(401) { tries.refused + 1 } else { 0 };
+        tries.forbidden = if code == Some(403) { tries.forbidden + 1 } else { 0 };
+        tries.away = if code.is_none_or(|code| code >= 500) { tries.away + 1 } else { 0 };
+        let why = error.as_ref().map_or_else(|| "no answer".to_owned(), cause);
+        if tries.away == AWAY {
+            // The first one stands: each that differs would be another event.
+            tries.why.clone_from(&why);
+        }
+        let told = std::mem::replace(&mut tries.told, code != Some(409));
+        let (refused, away) = (tries.refused >= REFUSALS, tries.away >= AWAY);
+        self.tell(refused, away).await;
+        if code == Some(409) {
+            // Somebody else wrote it meanwhile: who?
+            return Try::Conflict;
+        }
+        if !told {
+            tracing::warn!(server = %self.server, error = %why, "no sign of life can be given in the LB cluster");
+        }
+        Try::Failed
     }
 
     /// That nothing gets there any more takes a person perhaps, and nobody in the LB cluster can be told.
-    async fn tell(&self, refused: bool, away: bool, cause: &str) {
-        let Self { server, cluster, .. } = self;
+    async fn tell(&self, refused: bool, away: bool) {
+        let Self { server, cluster, tries: Tries { why: cause, .. }, .. } = self;
         let why = if refused {
             let message = format!(
                 "the LB cluster at {server} does not take the credential any more (401): join again, `portolan join {cluster}`"
@@ -152,7 +196,7 @@ impl Sign {
     }
 
     /// Tells people here that another member cluster is served as this one, or is not.
-    async fn stand_back(&self, taken: Option<Taken>) {
+    async fn tell_taken(&self, taken: Option<Taken>) {
         let why = taken.map(|taken| {
             let silent = member::SILENT.as_secs();
             let message =
@@ -163,15 +207,15 @@ impl Sign {
         let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Cluster".into() }, why)).await;
     }
 
-    /// Gives it once, if nobody else does.
-    async fn give(&self, rival: &mut Rival) -> kube::Result<Option<Taken>> {
+    /// Gives it once, if nobody else does; unheard, where who gives it may not be read.
+    async fn give(&mut self, may_not: bool) -> kube::Result<Option<Taken>> {
         let mut metadata = metadata(AGENT);
         let mut said = None;
         match self.leases.get_opt(AGENT).await {
             Ok(Some(lease)) => {
                 let another = |member| member::another(&lease, &self.cluster, member, Timestamp::now());
                 match self.member.as_deref().and_then(another) {
-                    Some((taken, renewed)) if !rival.is_silent(&renewed, Instant::now()) => {
+                    Some((taken, renewed)) if !self.rival.is_silent(&renewed, Instant::now()) => {
                         return Ok(Some(taken));
                     }
                     _ => {}
@@ -184,8 +228,7 @@ impl Sign {
                 }
             }
             Ok(None) => said = Some(String::new()),
-            // An LB cluster with the rights of an older version.
-            Err(kube::Error::Api(status)) if status.code == 403 => {}
+            Err(kube::Error::Api(status)) if status.code == 403 && may_not => {}
             Err(error) => return Err(error),
         }
         let refused = self.refused.borrow().clone().unwrap_or(said);
@@ -209,7 +252,6 @@ impl Sign {
 #[derive(Default)]
 struct Rival {
     renewed: Option<(MicroTime, Instant)>,
-    told: bool,
 }
 
 impl Rival {

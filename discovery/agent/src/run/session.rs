@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use portolan_source::{ApiServer, one_line};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Options;
@@ -54,6 +54,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         clients: Clients { member: member.clone(), lb, namespace: credential.namespace.clone() },
         teller: Teller::new(member.clone(), options),
         credential,
+        passed_over: None,
         inputs,
         member: of,
         lost: Arc::default(),
@@ -82,15 +83,13 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 Ok((target, deletes, report)) => session.done(&target, deletes, &report),
                 Err(error) => return broken(&error).await,
             },
-            Some(ended) = background.join_next() => if let Err(error) = ended {
-                return broken(&error).await;
-            },
+            Some(Err(error)) = background.join_next() => return broken(&error).await,
+            Some(Err(error)) = session.abroad.join_next() => return broken(&error).await,
             Some(_) = session.told.join_next() => {}
-            Some(renewed) = session.renewing.join_next() => {
-                if let Ok(renewed) = renewed {
-                    session.renewed(renewed).await;
-                }
-            }
+            Some(renewed) = session.renewing.join_next() => match renewed {
+                Ok(renewed) => session.renewed(renewed).await,
+                Err(error) => return broken(&error).await,
+            },
             changed = credentials.changed() => {
                 if changed.is_err() {
                     return;
@@ -100,6 +99,7 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 if new.is_older(&session.credential) && !session.keeper.is_credential_refused() {
                     tracing::warn!("the Secret has a token again that is older than the one in use: it is replaced by a new one");
                     session.renewal.hurry();
+                    session.passed_over = Some(new);
                     continue;
                 }
                 if !new.same_place(&session.credential) {
@@ -114,7 +114,14 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
             }
             () = session.lost.notified() => return,
             () = until(wake) => {}
-            _ = tick.tick() => session.look(),
+            _ = tick.tick() => {
+                session.look();
+                if session.keeper.is_credential_refused()
+                    && let Some(older) = session.passed_over.take()
+                {
+                    session.take(older).await;
+                }
+            }
         }
     }
 }
@@ -159,6 +166,8 @@ struct Session<'a> {
     clients: Clients,
     teller: Teller,
     credential: Credential,
+    /// An older one that is there, for when this one is refused.
+    passed_over: Option<Credential>,
     inputs: mpsc::Sender<Input>,
     /// Which member cluster this is, if that is known.
     member: Option<String>,
@@ -190,15 +199,16 @@ impl Session<'_> {
         let (client, credential, inputs) = (lb.clone(), self.credential.clone(), self.inputs.clone());
         let (identity, member) = (self.options.identity.clone(), self.member.clone());
         let refused = self.refused.subscribe();
-        let sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
-        let lost = Arc::clone(&self.lost);
+        let mut sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
+        let (lost, was_served) = (Arc::clone(&self.lost), self.synced);
         self.abroad.spawn(async move {
-            let (served, is_served) = oneshot::channel();
-            // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old.
+            // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old. With them
+            // it would be: whoever lost its place begins anew.
+            if let Some(taken) = sign.take(was_served).await {
+                tracing::error!("{taken}; this one stands back");
+                return lost.notify_one();
+            }
             let work = async {
-                if is_served.await.is_err() {
-                    return;
-                }
                 while let Err(error) = version::wait(&client, &whose).await {
                     tracing::error!("{error}");
                     tokio::time::sleep(TOO_OLD).await;
@@ -212,7 +222,7 @@ impl Session<'_> {
                 }
             };
             tokio::select! {
-                taken = sign.keep(served) => {
+                taken = sign.keep() => {
                     tracing::error!("{taken}; this one stands back");
                     lost.notify_one();
                 }
@@ -237,6 +247,7 @@ impl Session<'_> {
         match credential.client().await {
             Ok(client) => {
                 self.credential = credential;
+                self.passed_over = None;
                 self.clients.lb = client;
                 self.keeper.reopen();
                 self.connect();

@@ -147,7 +147,10 @@ impl<'a> Resolver<'a> {
         let source = PoolSource::Service(key.clone(), port.number);
         match (self.settings.reach, (self.ways.stands)(&source)) {
             (Reach::PodIP, stands) => {
-                if stands == Some(Endpoints::Nodes) && !has_node_port(service, port) {
+                // Until its pool has moved it is led to.
+                let companion = Key::new(key.namespace.clone(), naming::companion(&key.name));
+                let companion = self.view.services.get(&companion).and_then(|it| it.companion.as_ref());
+                if stands == Some(Endpoints::Nodes) && companion.is_some() && !has_node_port(service, port) {
                     self.companions.push((key, port.number));
                 }
                 Ok(source)

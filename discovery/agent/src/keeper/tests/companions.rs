@@ -136,3 +136,41 @@ fn a_port_of_a_companion_goes_only_after_its_pool() {
     ];
     assert!(sequence.map(at).is_sorted(), "{order:?}");
 }
+
+/// What happened while there was no `Cluster` is made up for: nobody remembers it one by one.
+#[test]
+fn what_changed_without_a_cluster_is_looked_at_when_it_is_back() {
+    let (mut world, mut keeper, mut now) = settled(&[
+        Act::Service(0, Some(CLUSTER_IP)),
+        Act::Service(1, Some(CLUSTER_IP)),
+        Act::Secret(0, Some(1)),
+        Act::Ingress(0, Some((0, 1, true, true))),
+    ]);
+    let companion = companion_of(&key("s0".to_owned()));
+    assert!(world.services.contains_key(&companion));
+    for act in [
+        Act::Cluster(false),
+        Act::Secret(0, Some(2)),
+        Act::Service(0, None),
+        Act::Service(0, Some(CLUSTER_IP)),
+        Act::Cluster(true),
+    ] {
+        let input = world.act(&act);
+        keeper.apply(input, now);
+        if let Act::Service(_, None) = act {
+            // Its owner takes it with it.
+            world.services.remove(&companion);
+            keeper.apply(Input::Service(Change::Gone(companion.clone())), now);
+        }
+        keeper.settle(now);
+    }
+    rest(&mut world, &mut keeper, &mut now, || None);
+    assert!(world.services.contains_key(&companion));
+    let copies = world.there.values().filter_map(|(body, _)| match body {
+        Body::Secret(_, content) => Some(*content),
+        _ => None,
+    });
+    assert_eq!(copies.collect::<Vec<_>>(), [2]);
+    let ingress = &world.ingresses[&key("i0".to_owned())];
+    assert_eq!(ingress.status.len(), 1);
+}

@@ -71,11 +71,10 @@ proptest! {
         for (write, outcome) in under_way {
             world.write(&mut keeper, write, Some(outcome), now);
         }
-        if world.settings.reach == Reach::Gateway {
-            // Without an address of the gateway what was there before stays.
-            let input = world.act(&Act::Reach(0));
-            keeper.apply(input, now);
-        }
+        // Without an address of the gateway what was there before stays.
+        let input = if world.settings.reach == Reach::Gateway { Act::Reach(0) } else { Act::Cluster(true) };
+        let input = world.act(&input);
+        keeper.apply(input, now);
         rest(&mut world, &mut keeper, &mut now, || None);
         prop_assert_eq!(keeper.refused.len(), 0);
 
