@@ -100,6 +100,8 @@ fn client_of(config: Config, silent: Duration) -> Result<Client, kube::Error> {
     // The library's own client refuses a proxy, which is not supported, and installs rustls' provider where there is none.
     let mut plain = Config::new(config.cluster_url.clone());
     plain.proxy_url.clone_from(&config.proxy_url);
+    // Without, it is to be those of the system, which there need not be.
+    plain.root_cert = Some(Vec::new());
     Client::try_from(plain)?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

@@ -34,7 +34,12 @@ impl Keeper {
             return (wanted, false);
         }
         let before = by(!to_gateway);
-        if wanted.object == Outcome::Held || !wanted.pools.iter().any(|source| self.serves(source)) {
+        let without_pods = |source: &PoolSource| {
+            self.stands(source).is_some() && pool::slices(&self.view, source).is_empty()
+        };
+        let ready =
+            wanted.pools.iter().any(|source| self.serves(source)) || wanted.pools.iter().all(without_pods);
+        if wanted.object == Outcome::Held || !ready {
             wanted.object = before.object;
             wanted.refusals.extend(before.refusals);
         }
@@ -47,8 +52,11 @@ impl Keeper {
     /// How a pool is reached now, or is to be.
     pub(super) fn reach_of(&self, settings: &Settings, source: &PoolSource) -> Reach {
         let by_nodes = || pool::spec(&self.view, settings, Reach::NodePort, &self.cluster, source).is_some();
+        let has_pods = || !pool::slices(&self.view, source).is_empty();
         match (settings.reach, self.stands(source)) {
-            (Reach::PodIP, Some(Endpoints::Nodes)) if by_nodes() && !self.has_slices(source) => {
+            (Reach::PodIP, Some(Endpoints::Nodes))
+                if by_nodes() && has_pods() && !self.has_slices(source) =>
+            {
                 Reach::NodePort
             }
             (Reach::NodePort, Some(Endpoints::Slices)) if !by_nodes() || !self.has_nodes() => Reach::PodIP,
@@ -76,10 +84,9 @@ impl Keeper {
         self.found.get(&Id::new(Kind::NodeSet, names::NODE_SET)).is_some()
     }
 
-    /// Whether any copy of its slices is there, or there is none to be.
+    /// Whether any copy of its slices is there.
     fn has_slices(&self, source: &PoolSource) -> bool {
-        let copies = pool::slices(&self.view, source);
-        copies.is_empty()
-            || copies.into_iter().any(|(_, name, _)| self.found.get(&Id::new(Kind::Slice, name)).is_some())
+        let mut copies = pool::slices(&self.view, source).into_iter();
+        copies.any(|(_, name, _)| self.found.get(&Id::new(Kind::Slice, name)).is_some())
     }
 }

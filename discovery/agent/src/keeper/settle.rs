@@ -78,6 +78,10 @@ impl Keeper {
             let sources: Vec<PoolSource> = pools_of(&self.pools, &service).collect();
             for source in sources {
                 self.settle_slice(&settings, &source, &service, &slice, now);
+                let users = self.pools.get(&source).into_iter().flatten();
+                let moving = users.filter(|key| self.kept.get(*key).is_some_and(|kept| kept.moves));
+                // Whether they can move may depend on it.
+                moving.for_each(|key| self.view.touch_ingress(key));
             }
         }
         for secret in &work.secrets {

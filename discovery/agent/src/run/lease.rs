@@ -25,8 +25,7 @@ const LASTS: i32 = 30;
 const LOOK: Duration = Duration::from_secs(5);
 /// After somebody else wrote it meanwhile.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The credential is no good, or its rights are not there, where it was refused so often in a row: an API server that is ill, or has just started,
-/// refuses it now and then.
+/// The credential is no good where it was refused so often in a row: an API server that is ill refuses it now and then.
 const REFUSALS: u64 = 2;
 /// It is away where it did not answer so often in a row.
 const AWAY: u64 = 3;
@@ -53,9 +52,7 @@ pub(super) struct Sign {
 struct Tries {
     /// With 401.
     refused: u64,
-    /// With 403.
-    forbidden: u64,
-    /// Without an answer, or with 5xx; and why, once that is told.
+    /// Without an answer, or with 403 or 5xx; and why, once that is told.
     away: u64,
     why: String,
     /// Whether the log has it.
@@ -111,8 +108,6 @@ impl Sign {
                     LOOK
                 }
                 Try::Conflict => AGAIN,
-                // An LB cluster with the rights of an older version.
-                Try::Failed if self.tries.forbidden >= REFUSALS && !told => break,
                 Try::Failed => LOOK,
             };
             sleep(pause).await;
@@ -135,8 +130,7 @@ impl Sign {
     }
 
     async fn attempt(&mut self) -> Try {
-        let may_not = self.tries.forbidden >= REFUSALS;
-        let given = match timeout(EVERY, self.give(may_not)).await {
+        let given = match timeout(EVERY, self.give()).await {
             Ok(given) => given.map_err(Some),
             Err(_) => Err(None),
         };
@@ -156,8 +150,7 @@ impl Sign {
             _ => None,
         };
         tries.refused = if code == Some(401) { tries.refused + 1 } else { 0 };
-        tries.forbidden = if code == Some(403) { tries.forbidden + 1 } else { 0 };
-        tries.away = if code.is_none_or(|code| code >= 500) { tries.away + 1 } else { 0 };
+        tries.away = if code.is_none_or(|code| code == 403 || code >= 500) { tries.away + 1 } else { 0 };
         let why = error.as_ref().map_or_else(|| "no answer".to_owned(), cause);
         if tries.away == AWAY {
             // The first one stands: each that differs would be another event.
@@ -207,29 +200,23 @@ impl Sign {
         let _ = self.inputs.send(Input::Watched(Watched { there: true, kind: "Cluster".into() }, why)).await;
     }
 
-    /// Gives it once, if nobody else does; unheard, where who gives it may not be read.
-    async fn give(&mut self, may_not: bool) -> kube::Result<Option<Taken>> {
+    /// Gives it once, if nobody else does.
+    async fn give(&mut self) -> kube::Result<Option<Taken>> {
         let mut metadata = metadata(AGENT);
-        let mut said = None;
-        match self.leases.get_opt(AGENT).await {
-            Ok(Some(lease)) => {
-                let another = |member| member::another(&lease, &self.cluster, member, Timestamp::now());
-                match self.member.as_deref().and_then(another) {
-                    Some((taken, renewed)) if !self.rival.is_silent(&renewed, Instant::now()) => {
-                        return Ok(Some(taken));
-                    }
-                    _ => {}
+        // With the first sign of life that not everything was written yet.
+        let mut said = Some(String::new());
+        if let Some(lease) = self.leases.get_opt(AGENT).await? {
+            let another = |member| member::another(&lease, &self.cluster, member, Timestamp::now());
+            match self.member.as_deref().and_then(another) {
+                Some((taken, renewed)) if !self.rival.is_silent(&renewed, Instant::now()) => {
+                    return Ok(Some(taken));
                 }
-                metadata.resource_version = lease.metadata.resource_version;
-                said = lease.metadata.annotations.and_then(|mut it| it.remove(REFUSED_ANNOTATION));
-                if lease.spec.is_none_or(|spec| spec.renew_time.is_none()) {
-                    // It is the first sign of life.
-                    said = Some(String::new());
-                }
+                _ => {}
             }
-            Ok(None) => said = Some(String::new()),
-            Err(kube::Error::Api(status)) if status.code == 403 && may_not => {}
-            Err(error) => return Err(error),
+            metadata.resource_version = lease.metadata.resource_version;
+            if lease.spec.is_some_and(|spec| spec.renew_time.is_some()) {
+                said = lease.metadata.annotations.and_then(|mut it| it.remove(REFUSED_ANNOTATION));
+            }
         }
         let refused = self.refused.borrow().clone().unwrap_or(said);
         let refused = refused.map(|refused| (REFUSED_ANNOTATION.to_owned(), refused));

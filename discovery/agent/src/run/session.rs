@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
@@ -54,7 +55,8 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
         clients: Clients { member: member.clone(), lb, namespace: credential.namespace.clone() },
         teller: Teller::new(member.clone(), options),
         credential,
-        passed_over: None,
+        passed_over: false,
+        served: Arc::default(),
         inputs,
         member: of,
         lost: Arc::default(),
@@ -96,10 +98,15 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
                 }
                 let new = credentials.borrow_and_update().clone();
                 let Some(new) = new.filter(|new| *new != session.credential) else { continue };
-                if new.is_older(&session.credential) && !session.keeper.is_credential_refused() {
+                if session.keeper.is_credential_refused() {
+                    // Another may be served in this one's place by now: nothing is written before that is known.
+                    tracing::info!("another credential after one that was refused: beginning anew");
+                    return;
+                }
+                if new.is_older(&session.credential) {
                     tracing::warn!("the Secret has a token again that is older than the one in use: it is replaced by a new one");
                     session.renewal.hurry();
-                    session.passed_over = Some(new);
+                    session.passed_over = true;
                     continue;
                 }
                 if !new.same_place(&session.credential) {
@@ -116,10 +123,9 @@ pub(super) async fn run(options: &Options, server: &ApiServer, metrics: &Arc<Met
             () = until(wake) => {}
             _ = tick.tick() => {
                 session.look();
-                if session.keeper.is_credential_refused()
-                    && let Some(older) = session.passed_over.take()
-                {
-                    session.take(older).await;
+                if session.passed_over && session.keeper.is_credential_refused() {
+                    tracing::info!("the token in use is refused, and there is an older one: beginning anew");
+                    return;
                 }
             }
         }
@@ -166,8 +172,10 @@ struct Session<'a> {
     clients: Clients,
     teller: Teller,
     credential: Credential,
-    /// An older one that is there, for when this one is refused.
-    passed_over: Option<Credential>,
+    /// Whether the one that is kept is older.
+    passed_over: bool,
+    /// Whether this member cluster was served in this session.
+    served: Arc<AtomicBool>,
     inputs: mpsc::Sender<Input>,
     /// Which member cluster this is, if that is known.
     member: Option<String>,
@@ -200,14 +208,15 @@ impl Session<'_> {
         let (identity, member) = (self.options.identity.clone(), self.member.clone());
         let refused = self.refused.subscribe();
         let mut sign = Sign::new(lb.clone(), &credential, identity, member, refused, inputs.clone());
-        let (lost, was_served) = (Arc::clone(&self.lost), self.synced);
+        let (lost, served) = (Arc::clone(&self.lost), Arc::clone(&self.served));
         self.abroad.spawn(async move {
             // Without lists nothing is written: neither where another is served in this one's place, nor into an LB cluster that is too old. With them
             // it would be: whoever lost its place begins anew.
-            if let Some(taken) = sign.take(was_served).await {
+            if let Some(taken) = sign.take(served.load(Ordering::Relaxed)).await {
                 tracing::error!("{taken}; this one stands back");
                 return lost.notify_one();
             }
+            served.store(true, Ordering::Relaxed);
             let work = async {
                 while let Err(error) = version::wait(&client, &whose).await {
                     tracing::error!("{error}");
@@ -247,7 +256,7 @@ impl Session<'_> {
         match credential.client().await {
             Ok(client) => {
                 self.credential = credential;
-                self.passed_over = None;
+                self.passed_over = false;
                 self.clients.lb = client;
                 self.keeper.reopen();
                 self.connect();
