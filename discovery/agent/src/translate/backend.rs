@@ -146,16 +146,15 @@ impl<'a> Resolver<'a> {
         }
         let source = PoolSource::Service(key.clone(), port.number);
         match (self.settings.reach, (self.ways.stands)(&source)) {
-            (Reach::PodIP, stands) => {
+            (Reach::PodIP, Some(Endpoints::Nodes)) if !has_node_port(service, port) => {
                 // Until its pool has moved it is led to.
                 let companion = Key::new(key.namespace.clone(), naming::companion(&key.name));
-                let companion = self.view.services.get(&companion).and_then(|it| it.companion.as_ref());
-                if stands == Some(Endpoints::Nodes) && companion.is_some() && !has_node_port(service, port) {
+                if self.view.services.get(&companion).is_some_and(|it| it.companion.is_some()) {
                     self.companions.push((key, port.number));
                 }
                 Ok(source)
             }
-            (Reach::Gateway, Some(Endpoints::Slices)) => Ok(source),
+            (Reach::PodIP, _) | (Reach::Gateway, Some(Endpoints::Slices)) => Ok(source),
             (Reach::NodePort, Some(Endpoints::Slices)) => {
                 // It need not wait for a companion.
                 let waiting = self.waiting;
